@@ -1,0 +1,35 @@
+"""Files that a crash leaves either whole, under their own name, or not there at all."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import xxhash
+
+
+@contextmanager
+def durable(path: Path) -> Iterator[Path]:
+    """Give a path to write to; on success its content is on the disk and takes `path`'s place in one step."""
+    partial = path.with_name(path.name + ".partial")
+    yield partial
+    _sync(partial)
+    partial.rename(path)
+    _sync(path.parent)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def file_checksum(path: Path) -> str:
+    """xxh3_64 of a file's content, as 16 hexadecimal digits."""
+    digest = xxhash.xxh3_64()
+    with path.open("rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

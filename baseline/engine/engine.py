@@ -1,0 +1,170 @@
+"""`Engine`: a packed model, loaded once, whose kernels and I/O policy can be changed at any time."""
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import mlx.nn as nn
+import numpy as np
+from mlx_lm.models.cache import make_prompt_cache
+from mlx_lm.utils import load_tokenizer
+
+from baseline import native
+from baseline.contract import load_contract
+from baseline.engine.experts import StreamingExperts
+from baseline.engine.kernels import OpKernels, distinct
+from baseline.engine.linear import KernelLinear
+from baseline.engine.model import load_streamed
+from baseline.engine.policy import IoPolicy
+from baseline.errors import UsageError
+from baseline.manifest import Manifest, load_manifest
+from baseline.targets.cpu import Instance
+from baseline.variant import Choice
+
+# Tokens of a prompt that one pass prefills: bounds the activations that live at once.
+PREFILL_STEP = 512
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """A greedy continuation: tokens [n], their logits [n, vocab], seconds of the prefill and of each token."""
+
+    tokens: list[int]
+    logits: np.ndarray[Any, np.dtype[np.float32]]
+    prefill_s: float
+    token_s: list[float]
+
+
+@dataclass(frozen=True)
+class Usage:
+    """Seconds and bytes since the engine was loaded, by phase; the difference of two is what a piece of work took."""
+
+    read_s: float
+    read_bytes: int
+    reads: int
+    kernel_s: Mapping[str, float]
+
+
+class Engine:
+    """A streamed model.
+
+    Its memory is the resident weights, at most two tokens' worth of expert buffers, and 400 MB.
+    """
+
+    def __init__(self, model: nn.Module, tokenizer: Any, manifest: Manifest, dtype: mx.Dtype) -> None:
+        self.model = model
+        self.tokenizer = tokenizer
+        self.manifest = manifest
+        self.dtype = dtype
+        self.kernels: dict[str, OpKernels] = {}
+        modules = [m for _, m in model.named_modules()]
+        self.experts = [m for m in modules if isinstance(m, StreamingExperts)]
+        self.linears = [m for m in modules if isinstance(m, KernelLinear)]
+        self.configure()
+
+    @classmethod
+    def load(cls, packed: Path, dtype: str | None = "float32", top_k: int | None = None) -> "Engine":
+        """Load a packed model. dtype None computes in the checkpoint's own.
+
+        Raises UsageError and CheckError as load_manifest does, and UsageError for a top_k out of range.
+        """
+        manifest = load_manifest(packed)
+        model = load_streamed(packed, manifest, dtype, top_k)
+        compute = getattr(mx, dtype) if dtype else next(p.dtype for p in norms(model))
+        return cls(model, load_tokenizer(packed), manifest, compute)
+
+    def configure(
+        self,
+        choices: Mapping[str, Choice] | None = None,
+        io: IoPolicy | None = None,
+        *,
+        kernels: Path | None = None,
+        cache: Path | None = None,
+    ) -> None:
+        """Set the variant of each op and the I/O policy; an op that `choices` does not name runs on MLX's own.
+
+        kernels is the folder of the contracts, cache that of the compiled libraries. Raises what a build raises.
+        """
+        io = io or IoPolicy()
+        if choices and (kernels is None or cache is None):
+            raise UsageError("choices need the folders `kernels` and `cache`")
+        native.reserve_threads(io.threads)
+        self.kernels = {
+            op: OpKernels(op, choice, self._instances(op), kernels, cache)  # type: ignore[arg-type]
+            for op, choice in (choices or {}).items()
+        }
+        for layer in self.experts:
+            instance = layer.slots.instance(self.dtype)
+            layer.configure(io, *(self._find(op, instance) for op in ("expert_gate_up", "expert_down")))
+        for linear in self.linears:
+            linear.kernel = self._find("qmatvec", linear.instance(self.dtype))
+
+    def _find(self, op: str, instance: Instance | None) -> native.CpuKernel | None:
+        return self.kernels[op].find(instance) if op in self.kernels else None
+
+    def _instances(self, op: str) -> list[Instance | None]:
+        modules: list[StreamingExperts | KernelLinear] = [*self.linears] if op == "qmatvec" else [*self.experts]
+        return [
+            m.instance(self.dtype) if isinstance(m, KernelLinear) else m.slots.instance(self.dtype) for m in modules
+        ]
+
+    def instances(self, op: str, kernels: Path) -> list[Instance]:
+        """The compile-time constants of `op` that this model needs."""
+        return distinct(self._instances(op), load_contract(kernels / op).constants)
+
+    def usage(self) -> Usage:
+        """Totals of this process so far."""
+        counters = native.counters()
+        return Usage(
+            counters["read_seconds"],
+            counters["read_bytes"],
+            counters["reads"],
+            {op: kernels.seconds for op, kernels in self.kernels.items()},
+        )
+
+    def logits(self, tokens: Sequence[int]) -> np.ndarray[Any, np.dtype[np.float32]]:
+        """The logits [T, vocab] at each of `tokens`, from an empty cache."""
+        cache = make_prompt_cache(self.model)
+        steps = [tokens[i : i + PREFILL_STEP] for i in range(0, len(tokens), PREFILL_STEP)]
+        return np.concatenate([to_numpy(self.model(mx.array([list(s)]), cache=cache)[0]) for s in steps])
+
+    def decode(self, prompt: Sequence[int], n: int) -> Decoded:
+        """Greedily decode n tokens after `prompt`, however the text would end."""
+        start = time.perf_counter()
+        steps = self._steps(prompt)
+        outputs = [next(steps)]
+        token_s: list[float] = []
+        prefilled = time.perf_counter()
+        for _ in range(n - 1):
+            before = time.perf_counter()
+            outputs.append(next(steps))
+            token_s.append(time.perf_counter() - before)
+        logits = np.stack(outputs)
+        return Decoded([int(row.argmax()) for row in logits], logits, prefilled - start, token_s)
+
+    def _steps(self, prompt: Sequence[int]) -> Iterator[np.ndarray[Any, np.dtype[np.float32]]]:
+        """The logits [vocab] after the prompt, then after each greedy token."""
+        cache = make_prompt_cache(self.model)
+        head, last = list(prompt[:-1]), list(prompt[-1:])
+        for start in range(0, len(head), PREFILL_STEP):
+            self.model(mx.array([head[start : start + PREFILL_STEP]]), cache=cache)
+            mx.eval([entry.state for entry in cache])
+        row = to_numpy(self.model(mx.array([last]), cache=cache)[0, -1])
+        while True:
+            yield row
+            row = to_numpy(self.model(mx.array([[int(row.argmax())]]), cache=cache)[0, -1])
+
+
+def norms(model: nn.Module) -> Iterator[mx.array]:
+    """The weights of the norms: their dtype is that of a checkpoint's activations."""
+    for _, module in model.named_modules():
+        if isinstance(module, nn.RMSNorm | nn.LayerNorm):
+            yield module.weight
+
+
+def to_numpy(array: mx.array) -> np.ndarray[Any, np.dtype[np.float32]]:
+    """An array evaluated and copied to float32."""
+    return np.array(array.astype(mx.float32))

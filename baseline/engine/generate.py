@@ -1,0 +1,67 @@
+"""Text from an engine, as it comes, and where the time went."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from mlx_lm import stream_generate
+
+from baseline.engine.engine import PREFILL_STEP, Engine, Usage
+from baseline.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Generated:
+    """A generation: its text and tokens, decode speed, time to first token, and seconds by phase.
+
+    The phases are those of the whole generation, prefill included: expert_read is time in reads, each op's name the
+    time in its kernel, and rest what is left: MLX's own ops, graph building, evaluation.
+    """
+
+    text: str
+    tokens: list[int]
+    prompt_tokens: int
+    tokens_per_s: float
+    ttft_s: float
+    phases: dict[str, float]
+    read_bytes_per_token: float
+
+
+def generate(
+    engine: Engine, prompt: Sequence[int], max_tokens: int, on_text: Callable[[str], None] = lambda _: None
+) -> Generated:
+    """Greedily continue `prompt` (token ids) by at most max_tokens; on_text gets each piece of text as it comes.
+
+    Raises UsageError for an empty prompt or max_tokens below 1.
+    """
+    if not prompt or max_tokens < 1:
+        raise UsageError("generate needs a prompt of at least one token, and max_tokens of at least 1")
+    before, start = engine.usage(), time.perf_counter()
+    first, read_bytes = start, 0
+    text, tokens = [], []
+    for response in stream_generate(
+        engine.model, engine.tokenizer, list(prompt), max_tokens=max_tokens, prefill_step_size=PREFILL_STEP
+    ):
+        if not text:
+            first, read_bytes = time.perf_counter(), engine.usage().read_bytes
+        text.append(response.text)
+        tokens.append(response.token)
+        on_text(response.text)
+    end, after = time.perf_counter(), engine.usage()
+    decoded = max(len(tokens) - 1, 1)
+    return Generated(
+        text="".join(text),
+        tokens=tokens,
+        prompt_tokens=len(prompt),
+        tokens_per_s=decoded / (end - first),
+        ttft_s=first - start,
+        phases=phases(before, after, end - start),
+        read_bytes_per_token=(after.read_bytes - read_bytes) / decoded,
+    )
+
+
+def phases(before: Usage, after: Usage, seconds: float) -> dict[str, float]:
+    """Seconds by phase between two usages that are `seconds` apart."""
+    spent = {"expert_read": after.read_s - before.read_s}
+    spent |= {op: after.kernel_s[op] - before.kernel_s[op] for op in after.kernel_s}
+    return spent | {"rest": seconds - sum(spent.values())}

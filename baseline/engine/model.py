@@ -1,0 +1,114 @@
+"""mlx-lm models: the resident one as mlx-lm loads it, and the streamed one without its experts in memory."""
+
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import mlx.nn as nn
+from mlx.utils import tree_unflatten
+from mlx_lm.models.switch_layers import SwitchGLU
+from mlx_lm.utils import _get_classes, load_config, load_model, load_tokenizer
+
+from baseline.engine.experts import StreamingExperts
+from baseline.engine.linear import KernelLinear
+from baseline.errors import UsageError
+from baseline.manifest import Manifest
+
+# What mlx-lm's families call the number of experts that a token uses.
+TOP_K_NAMES = ("num_experts_per_tok", "num_experts_per_token", "moe_topk", "moe_k", "top_k_experts")
+
+
+def load_resident(checkpoint: Path, dtype: str | None = "float32", top_k: int | None = None) -> tuple[nn.Module, Any]:
+    """The unmodified mlx-lm model, all of it in memory, and its tokenizer.
+
+    dtype is that of the activations, scales and unquantised weights; None keeps the checkpoint's. top_k, where given,
+    is the number of experts a token uses.
+    """
+    config = override_top_k(load_config(checkpoint), top_k)
+    model, _ = load_model(checkpoint, lazy=True, model_config=config)
+    set_dtype(model, dtype)
+    mx.eval(model.parameters())
+    return model, load_tokenizer(checkpoint)
+
+
+def load_streamed(
+    folder: Path, manifest: Manifest, dtype: str | None = "float32", top_k: int | None = None
+) -> nn.Module:
+    """The mlx-lm model of a packed folder, each SwitchGLU a StreamingExperts and each QuantizedLinear a KernelLinear."""
+    config = override_top_k(load_config(folder), top_k)
+    model_class, arguments = _get_classes(config)
+    model = model_class(arguments.from_dict(config))
+    quantize(model, manifest)
+    stream_experts(model, folder, manifest, group=len(manifest.layers) * experts_per_token(config))
+    model.load_weights(str(folder / manifest.resident.file), strict=True)
+    set_dtype(model, dtype)
+    swap(model, {path: KernelLinear(m) for path, m in model.named_modules() if type(m) is nn.QuantizedLinear})
+    model.eval()
+    mx.eval(model.parameters())
+    return model
+
+
+def set_dtype(model: nn.Module, dtype: str | None) -> None:
+    """Cast the model's floating-point parameters; None leaves the checkpoint's."""
+    if dtype is not None:
+        model.set_dtype(getattr(mx, dtype))
+
+
+def quantize(model: nn.Module, manifest: Manifest) -> None:
+    """Give every quantised module of `model`, experts included, the bits that the manifest says."""
+    quantization = dict(manifest.quantization)
+    for layer in manifest.layers:
+        quantization |= {f"{layer.path}.{name}": q for name, q in layer.quantization.items()}
+
+    def parameters(path: str, _: nn.Module) -> dict[str, Any] | bool:
+        q = quantization.get(path)
+        return {"group_size": q.group_size, "bits": q.bits, "mode": q.mode} if q else False
+
+    nn.quantize(model, class_predicate=parameters)
+
+
+def stream_experts(model: nn.Module, folder: Path, manifest: Manifest, group: int) -> None:
+    """Swap each SwitchGLU for a StreamingExperts on its packed file."""
+    modules = {path: m for path, m in model.named_modules() if isinstance(m, SwitchGLU)}
+    if set(modules) != {layer.path for layer in manifest.layers}:
+        raise UsageError(f"{folder}: the manifest's layers are not those of the model that config.json describes")
+    swap(
+        model,
+        {
+            layer.path: StreamingExperts(strip(modules[layer.path]), layer, folder, index, group)
+            for index, layer in enumerate(manifest.layers)
+        },
+    )
+
+
+def strip(glu: SwitchGLU) -> SwitchGLU:
+    """Drop the expert tensors of a SwitchGLU; what is left is its mathematics."""
+    for projection in ("gate_proj", "up_proj", "down_proj"):
+        for tensor in ("weight", "scales", "biases", "bias"):
+            glu[projection].pop(tensor, None)
+    return glu
+
+
+def swap(model: nn.Module, modules: dict[str, nn.Module]) -> None:
+    """Replace the modules at the given paths."""
+    model.update_modules(tree_unflatten(list(modules.items())))
+
+
+def override_top_k(config: dict[str, Any], top_k: int | None) -> dict[str, Any]:
+    """`config` with another number of experts a token; each family's router weighs fewer as it weighs its own K."""
+    if top_k is None:
+        return config
+    for section in (config, config.get("text_config", {})):
+        for name in TOP_K_NAMES:
+            if name in section:
+                if not 1 <= top_k <= section[name]:
+                    raise UsageError(f"top_k must be from 1 to the model's {section[name]}, got {top_k}")
+                section[name] = top_k
+                return config
+    raise UsageError(f"top_k cannot be changed: the model's config has none of {', '.join(TOP_K_NAMES)}")
+
+
+def experts_per_token(config: dict[str, Any]) -> int:
+    """The number of experts a token uses; 8 where the family's config does not say."""
+    sections = (config, config.get("text_config", {}))
+    return next((s[name] for s in sections for name in TOP_K_NAMES if isinstance(s.get(name), int)), 8)

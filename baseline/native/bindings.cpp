@@ -1,0 +1,107 @@
+#include <nanobind/nanobind.h>
+#include <nanobind/stl/optional.h>
+#include <nanobind/stl/shared_ptr.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/tuple.h>
+#include <nanobind/stl/variant.h>
+#include <nanobind/stl/vector.h>
+
+#include <chrono>
+#include <tuple>
+
+#include "cpu_kernel.h"
+#include "expert_read.h"
+#include "pool.h"
+
+namespace nb = nanobind;
+using namespace nb::literals;
+using namespace nightforge;
+
+using Shapes = std::vector<std::vector<int>>;
+using SegmentTuple = std::tuple<mx::Dtype, std::vector<int>, int64_t>;
+using OptionalStream = std::optional<mx::Stream>;
+
+// The stream given, else the caller's current one where that is a CPU stream: a second stream would cost a fence for
+// each call.
+static mx::StreamOrDevice on(const OptionalStream& stream) {
+  if (stream) return *stream;
+  auto current = mx::default_stream(mx::default_device());
+  if (current.device == mx::Device::cpu) return current;
+  return mx::Device(mx::Device::cpu);
+}
+
+static mx::Shape to_shape(const std::vector<int>& dimensions) {
+  return mx::Shape(dimensions.begin(), dimensions.end());
+}
+
+static std::vector<mx::array> py_expert_read(std::shared_ptr<ExpertFile> file, const mx::array& indices,
+                                             const std::vector<SegmentTuple>& segments, int threads, int reads,
+                                             OptionalStream stream) {
+  std::vector<Segment> list;
+  for (auto& [dtype, shape, offset] : segments) list.push_back({dtype, to_shape(shape), offset});
+  return expert_read(std::move(file), indices, std::move(list), threads, reads, on(stream));
+}
+
+static std::vector<mx::array> py_call(std::shared_ptr<CpuKernel> kernel, const std::vector<mx::array>& inputs,
+                                      const Shapes& shapes, const std::vector<mx::Dtype>& dtypes,
+                                      const std::vector<long>& dims, OptionalStream stream) {
+  std::vector<mx::Shape> list;
+  for (auto& shape : shapes) list.push_back(to_shape(shape));
+  return cpu_kernel(std::move(kernel), inputs, std::move(list), dtypes, dims, on(stream));
+}
+
+static std::vector<double> py_run(CpuKernel& kernel, const std::vector<uintptr_t>& inputs,
+                                  const std::vector<uintptr_t>& outputs, const std::vector<long>& dims, int repeats) {
+  std::vector<const void*> in;
+  std::vector<void*> out;
+  for (auto address : inputs) in.push_back(reinterpret_cast<const void*>(address));
+  for (auto address : outputs) out.push_back(reinterpret_cast<void*>(address));
+  std::vector<double> seconds;
+  nb::gil_scoped_release release;
+  for (int i = 0; i < repeats; ++i) {
+    auto start = std::chrono::steady_clock::now();
+    kernel.run(in, out, dims);
+    seconds.push_back(std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+  }
+  return seconds;
+}
+
+static nb::dict py_counters() {
+  nb::dict result;
+  auto& counters = read_counters();
+  result["reads"] = counters.reads.load();
+  result["read_bytes"] = counters.bytes.load();
+  result["read_seconds"] = counters.nanoseconds.load() * 1e-9;
+  return result;
+}
+
+NB_MODULE(_native, m) {
+  nb::module_::import_("mlx.core");
+  m.doc() = "nightforge's two MLX primitives and their pool of threads";
+
+  m.def("reserve_threads", [](int n) { Pool::shared().reserve(n); }, "n"_a,
+        "Grow the shared pool so that one job can use `n` threads. Never call it in a token's path.");
+  m.def("pool_size", [] { return Pool::shared().size(); }, "Threads that one job can use.");
+  m.def("counters", &py_counters,
+        "Totals since the process began: reads (system calls), read_bytes, read_seconds (wall time in expert_read).");
+
+  nb::class_<ExpertFile>(m, "ExpertFile", "One layer's packed experts, opened for reading.")
+      .def(nb::init<std::string, int, int, int64_t, bool>(), "path"_a, "layer"_a, "experts"_a, "stride"_a,
+           "direct"_a = false)
+      .def_prop_ro("layer", &ExpertFile::layer)
+      .def_prop_ro("experts", &ExpertFile::experts)
+      .def_prop_ro("stride", &ExpertFile::stride);
+  m.def("expert_read", &py_expert_read, "file"_a, "indices"_a, "segments"_a = std::vector<SegmentTuple>{},
+        "threads"_a = 4, "reads_per_expert"_a = 1, "stream"_a = nb::none(),
+        "Read the experts that `indices` names, when the graph is evaluated. Returns [records uint32 [n, stride / 4], "
+        "then a view [n, *shape] for each segment (dtype, shape of one expert, byte offset)]. A failed read raises "
+        "RuntimeError at evaluation: 'expert_read: FILE: layer L, expert E: reason'.");
+
+  nb::class_<CpuKernel>(m, "CpuKernel", "An entry point of a compiled variant.")
+      .def(nb::init<const std::string&, const std::string&, int>(), "library"_a, "symbol"_a, "threads"_a)
+      .def("__call__", &py_call, "inputs"_a, "shapes"_a, "dtypes"_a, "dims"_a, "stream"_a = nb::none(),
+           "Add a call to the MLX graph; returns one array for each output shape and dtype.")
+      .def("run", &py_run, "inputs"_a, "outputs"_a, "dims"_a, "repeats"_a = 1,
+           "Call the kernel on raw addresses, outside MLX; returns the seconds of each repeat.")
+      .def_prop_ro("seconds", &CpuKernel::seconds, "Wall seconds spent in the kernel, all calls together.");
+}

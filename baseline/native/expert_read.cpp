@@ -1,0 +1,161 @@
+#include "expert_read.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <chrono>
+#include <cstring>
+#include <stdexcept>
+
+#include "mlx/allocator.h"
+#include "mlx/backend/cpu/encoder.h"
+#include "mlx/ops.h"
+#include "pool.h"
+
+namespace nightforge {
+
+// O_DIRECT wants offsets, lengths and addresses in multiples of the block size; a page covers every disk in use.
+constexpr int64_t kPage = 4096;
+
+ReadCounters& read_counters() {
+  static ReadCounters counters;
+  return counters;
+}
+
+static int open_file(const std::string& path, bool direct) {
+  int flags = O_RDONLY | O_CLOEXEC;
+#ifdef O_DIRECT
+  if (direct) flags |= O_DIRECT;
+#endif
+  int descriptor = open(path.c_str(), flags);
+  if (descriptor < 0) {
+    throw std::runtime_error("expert_read: " + path + ": cannot open" + (direct ? " for direct reads: " : ": ") +
+                             std::strerror(errno));
+  }
+#ifdef F_NOCACHE
+  if (direct) fcntl(descriptor, F_NOCACHE, 1);
+#endif
+  return descriptor;
+}
+
+ExpertFile::ExpertFile(std::string path, int layer, int experts, int64_t stride, bool direct)
+    : path_(std::move(path)), layer_(layer), experts_(experts), stride_(stride) {
+  if (experts <= 0 || stride <= 0 || stride % kPage != 0) {
+    throw std::invalid_argument("ExpertFile: experts and stride must be positive, and the stride a multiple of " +
+                                std::to_string(kPage) + " bytes; got " + std::to_string(experts) + " and " +
+                                std::to_string(stride));
+  }
+  descriptor_ = open_file(path_, direct);
+}
+
+ExpertFile::~ExpertFile() { close(descriptor_); }
+
+void ExpertFile::fail(int expert, const std::string& what) const {
+  throw std::runtime_error("expert_read: " + path_ + ": layer " + std::to_string(layer_) + ", expert " +
+                           std::to_string(expert) + ": " + what);
+}
+
+void ExpertFile::read(const std::vector<int>& experts, char* destination, int threads, int reads) const {
+  auto start = std::chrono::steady_clock::now();
+  int64_t pages = stride_ / kPage;
+  int parts = static_cast<int>(std::min<int64_t>(reads, pages));
+  Pool::shared().run(experts.size() * parts, threads, [&](int task) {
+    int slot = task / parts, part = task % parts;
+    read_range(experts[slot], destination + slot * stride_, pages * part / parts * kPage,
+               pages * (part + 1) / parts * kPage);
+  });
+  auto elapsed = std::chrono::steady_clock::now() - start;
+  auto& counters = read_counters();
+  counters.bytes += experts.size() * stride_;
+  counters.nanoseconds += std::chrono::duration_cast<std::chrono::nanoseconds>(elapsed).count();
+}
+
+void ExpertFile::read_range(int expert, char* destination, int64_t begin, int64_t end) const {
+  if (expert < 0 || expert >= experts_) {
+    fail(expert, "no such expert; the file holds " + std::to_string(experts_));
+  }
+  while (begin < end) {
+    ssize_t got = pread(descriptor_, destination + begin, end - begin, expert * stride_ + begin);
+    read_counters().reads += 1;
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) fail(expert, std::strerror(errno));
+    if (got == 0) fail(expert, "the file ends " + std::to_string(end - begin) + " bytes too early");
+    begin += got;
+  }
+}
+
+static std::vector<int> to_vector(const mx::array& indices) {
+  std::vector<int> experts(indices.size());
+  // int32 and uint32 share their representation over all valid expert numbers.
+  std::memcpy(experts.data(), indices.data<int32_t>(), experts.size() * sizeof(int));
+  return experts;
+}
+
+// Allocates the records' buffer at a page boundary and makes the other outputs views of it.
+static void allocate(std::vector<mx::array>& outputs, const std::vector<Segment>& segments, int64_t stride) {
+  mx::array& records = outputs[0];
+  auto data = mx::allocator::malloc(records.nbytes() + kPage);
+  auto buffer = data.buffer();
+  auto address = reinterpret_cast<uintptr_t>(buffer.raw_ptr());
+  int64_t offset = (kPage - address % kPage) % kPage;
+  records.set_data(std::move(data), records.size(), records.strides(), {true, true, false}, offset);
+  for (size_t i = 0; i < segments.size(); ++i) {
+    mx::array& view = outputs[i + 1];
+    auto strides = view.strides();
+    strides[0] = stride / view.itemsize();
+    size_t span = view.size() / view.shape(0) + (view.shape(0) - 1) * strides[0];
+    bool dense = view.shape(0) == 1;
+    view.copy_shared_buffer(records, strides, {dense, dense, false}, span, segments[i].offset / view.itemsize());
+  }
+}
+
+void ExpertRead::eval_cpu(const std::vector<mx::array>& inputs, std::vector<mx::array>& outputs) {
+  allocate(outputs, segments_, file_->stride());
+  auto& encoder = mx::cpu::get_command_encoder(stream());
+  encoder.set_input_array(inputs[0]);
+  encoder.set_output_array(outputs[0]);
+  encoder.dispatch([file = file_, threads = threads_, reads = reads_,
+                    indices = mx::array::unsafe_weak_copy(inputs[0]),
+                    records = mx::array::unsafe_weak_copy(outputs[0])]() mutable {
+    file->read(to_vector(indices), records.data<char>(), threads, reads);
+  });
+}
+
+void ExpertRead::eval_gpu(const std::vector<mx::array>&, std::vector<mx::array>&) {
+  throw std::runtime_error("expert_read runs on a CPU stream; got a GPU stream");
+}
+
+static void check_segment(const Segment& segment, int64_t stride) {
+  int64_t bytes = size_of(segment.dtype);
+  int64_t alignment = bytes;
+  for (auto dimension : segment.shape) bytes *= dimension;
+  if (segment.offset < 0 || segment.offset % alignment != 0 || segment.offset + bytes > stride) {
+    throw std::invalid_argument("expert_read: a segment of " + std::to_string(bytes) + " bytes at offset " +
+                                std::to_string(segment.offset) + " does not fit a record of " +
+                                std::to_string(stride) + " bytes");
+  }
+}
+
+std::vector<mx::array> expert_read(std::shared_ptr<ExpertFile> file, const mx::array& indices,
+                                   std::vector<Segment> segments, int threads, int reads, mx::StreamOrDevice s) {
+  if (threads < 1 || reads < 1) {
+    throw std::invalid_argument("expert_read: threads and reads per expert must be at least 1");
+  }
+  auto stream = mx::to_stream(s, mx::Device::cpu);
+  int count = indices.size();
+  std::vector<mx::Shape> shapes{{count, static_cast<int>(file->stride() / 4)}};
+  std::vector<mx::Dtype> dtypes{mx::uint32};
+  for (auto& segment : segments) {
+    check_segment(segment, file->stride());
+    mx::Shape shape{count};
+    for (auto dimension : segment.shape) shape.push_back(dimension);
+    shapes.push_back(shape);
+    dtypes.push_back(segment.dtype);
+  }
+  auto input = mx::contiguous(mx::astype(mx::flatten(indices, stream), mx::int32, stream), false, stream);
+  auto primitive = std::make_shared<ExpertRead>(stream, std::move(file), std::move(segments), threads, reads);
+  return mx::array::make_arrays(std::move(shapes), dtypes, primitive, {input});
+}
+
+}  // namespace nightforge

@@ -1,0 +1,82 @@
+// `expert_read`: routing-dependent I/O as a lazy MLX primitive. Its input is the router's index array; when MLX
+// evaluates it on a CPU stream it reads the chosen experts from the packed file straight into the output's buffer.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "mlx/array.h"
+#include "mlx/primitives.h"
+#include "mlx/utils.h"
+
+namespace nightforge {
+
+namespace mx = mlx::core;
+
+// Totals over the life of the process.
+struct ReadCounters {
+  std::atomic<int64_t> reads{0};
+  std::atomic<int64_t> bytes{0};
+  std::atomic<int64_t> nanoseconds{0};  // wall time inside expert_read
+};
+ReadCounters& read_counters();
+
+// One layer's packed experts: `experts` records of `stride` bytes each.
+class ExpertFile {
+ public:
+  ExpertFile(std::string path, int layer, int experts, int64_t stride, bool direct);
+  ~ExpertFile();
+  ExpertFile(const ExpertFile&) = delete;
+  ExpertFile& operator=(const ExpertFile&) = delete;
+
+  // Fills `destination` (n * stride bytes) with the records of `experts`, in `reads` preads each.
+  // Throws std::runtime_error that names the file, the layer and the expert.
+  void read(const std::vector<int>& experts, char* destination, int threads, int reads) const;
+
+  int layer() const { return layer_; }
+  int experts() const { return experts_; }
+  int64_t stride() const { return stride_; }
+
+ private:
+  void read_range(int expert, char* destination, int64_t begin, int64_t end) const;
+  [[noreturn]] void fail(int expert, const std::string& what) const;
+
+  std::string path_;
+  int layer_;
+  int experts_;
+  int64_t stride_;
+  int descriptor_;
+};
+
+// A tensor inside each expert's record: `shape` of one expert, `offset` in bytes.
+struct Segment {
+  mx::Dtype dtype;
+  mx::Shape shape;
+  int64_t offset;
+};
+
+class ExpertRead : public mx::Primitive {
+ public:
+  ExpertRead(mx::Stream stream, std::shared_ptr<ExpertFile> file, std::vector<Segment> segments, int threads, int reads)
+      : Primitive(stream), file_(std::move(file)), segments_(std::move(segments)), threads_(threads), reads_(reads) {}
+
+  void eval_cpu(const std::vector<mx::array>& inputs, std::vector<mx::array>& outputs) override;
+  void eval_gpu(const std::vector<mx::array>& inputs, std::vector<mx::array>& outputs) override;
+  const char* name() const override { return "ExpertRead"; }
+
+ private:
+  std::shared_ptr<ExpertFile> file_;
+  std::vector<Segment> segments_;
+  int threads_;
+  int reads_;
+};
+
+// Returns [records, segment...]: records is uint32 [n, stride / 4] for n = indices.size(); each segment is
+// [n, *shape], a view of the same buffer. No bytes are copied.
+std::vector<mx::array> expert_read(std::shared_ptr<ExpertFile> file, const mx::array& indices,
+                                   std::vector<Segment> segments, int threads, int reads, mx::StreamOrDevice s);
+
+}  // namespace nightforge

@@ -1,0 +1,51 @@
+// A persistent pool of threads that both primitives share. Threads are started by `reserve`, never by `run`, so
+// that none is started in a token's path; idle ones are parked on a condition variable.
+#pragma once
+
+#include <condition_variable>
+#include <deque>
+#include <exception>
+#include <functional>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+namespace nightforge {
+
+class Pool {
+ public:
+  static Pool& shared();
+
+  // Makes sure that a `run` can use `threads` threads, the caller's among them. The pool never shrinks.
+  void reserve(int threads);
+  int size();
+
+  // Calls task(0) ... task(tasks - 1) on at most `threads` threads (the caller is one of them) and returns when all
+  // are done. The first exception of a task is rethrown; tasks that nobody has begun by then are dropped.
+  void run(int tasks, int threads, const std::function<void(int)>& task);
+
+ private:
+  struct Job {
+    const std::function<void(int)>& task;
+    int tasks;
+    int seats;  // workers that may still join
+    int next = 0;
+    int running = 0;
+    std::exception_ptr error;
+    std::condition_variable finished;
+  };
+
+  Pool() = default;
+  ~Pool();
+  void work();
+  void drain(Job& job, std::unique_lock<std::mutex>& lock);
+  Job* open_job();
+
+  std::mutex mutex_;
+  std::condition_variable wake_;
+  std::deque<Job*> jobs_;
+  std::vector<std::thread> workers_;
+  bool stop_ = false;
+};
+
+}  // namespace nightforge

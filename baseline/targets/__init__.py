@@ -1,0 +1,1 @@
+"""Compile and launch a variant: one module a target."""

@@ -1,0 +1,88 @@
+"""The C++ translation unit of a CPU variant: prelude, constants, generated signature, body, entry points.
+
+Entry point of instance i, called once by each thread of the pool:
+    extern "C" void <op>_<i>(const void* const* in, void* const* out, const long* dims, int thread, int n_threads)
+`in` and `out` follow the contract's order, `dims` that of Contract.dims.
+"""
+
+import re
+from collections.abc import Sequence
+from functools import cache
+from importlib.resources import files
+
+from baseline.contract import Contract, Instance, Tensor
+from baseline.variant import Choice, Variant
+
+_INCLUDE = re.compile(r"^[ \t]*#[ \t]*include[^\n]*$", re.MULTILINE)
+
+
+def symbols(contract: Contract, instances: Sequence[Instance]) -> tuple[str, ...]:
+    """The entry point of each instance, in order."""
+    return tuple(f"{contract.op}_{i}" for i in range(len(instances)))
+
+
+def translation_unit(choice: Choice, contract: Contract, instances: Sequence[Instance]) -> str:
+    """C++20 source with one entry point an instance. The same arguments give the same text."""
+    variant = choice.variant
+    parts = ['#line 1 "generated"', *map(_requirement, variant.requires), *_INCLUDE.findall(variant.helpers)]
+    parts += ['#line 1 "cpu_prelude.h"', prelude()]
+    for symbol, instance in zip(symbols(contract, instances), instances, strict=True):
+        parts.append(_copy(symbol, choice, contract, instance))
+    return "\n".join(parts) + "\n"
+
+
+@cache
+def prelude() -> str:
+    """The text of cpu_prelude.h."""
+    return files("baseline.targets").joinpath("cpu_prelude.h").read_text()
+
+
+def _requirement(macro: str) -> str:
+    return f'#ifndef {macro}\n#error "this variant requires {macro}, which the compiler does not define here"\n#endif'
+
+
+def _copy(symbol: str, choice: Choice, contract: Contract, instance: Instance) -> str:
+    variant = choice.variant
+    lines = [f"namespace {symbol}_copy {{"]
+    lines += [_constant(name, value) for name, value in {**instance, **_used(choice)}.items()]
+    # An #include inside the namespace would declare its names there: it stands at the top, its line stays.
+    lines += _located(variant, variant.helpers_line, _INCLUDE.sub("", variant.helpers))
+    lines += [f"static void body({', '.join(_parameters(contract))}) {{"]
+    lines += _located(variant, variant.body_line, variant.body)
+    lines += ['#line 1 "generated"', "}", "}", _entry(symbol, contract)]
+    return "\n".join(lines)
+
+
+def _used(choice: Choice) -> dict[str, int]:
+    """The tunables that the code names: one that sets the launch alone, such as the threads, needs no new build."""
+    words = set(re.findall(r"\w+", choice.variant.helpers + choice.variant.body))
+    return {name: value for name, value in choice.tunables.items() if name in words}
+
+
+def _located(variant: Variant, line: int, code: str) -> list[str]:
+    """The compiler's messages then name the variant's own lines."""
+    return [f'#line {line} "{variant.path.name}"', code]
+
+
+def _constant(name: str, value: int | str) -> str:
+    return f"using {name} = {value};" if isinstance(value, str) else f"constexpr long {name} = {value};"
+
+
+def _parameters(contract: Contract) -> list[str]:
+    tensors = [f"const {t.type}* __restrict__ {t.name}" for t in contract.inputs]
+    tensors += [f"{t.type}* __restrict__ {t.name}" for t in contract.outputs]
+    return [*tensors, *(f"long {dim}" for dim in contract.dims), "int thread", "int n_threads"]
+
+
+def _entry(symbol: str, contract: Contract) -> str:
+    def cast(tensor: Tensor, qualifier: str) -> str:
+        known = tensor.type in contract.type_constants
+        return f"static_cast<{qualifier}{f'{symbol}_copy::' if known else ''}{tensor.type}*>"
+
+    arguments = [f"{cast(t, 'const ')}(in[{i}])" for i, t in enumerate(contract.inputs)]
+    arguments += [f"{cast(t, '')}(out[{i}])" for i, t in enumerate(contract.outputs)]
+    arguments += [f"dims[{i}]" for i in range(len(contract.dims))]
+    return (
+        f'extern "C" void {symbol}(const void* const* in, void* const* out, const long* dims, int thread,'
+        f" int n_threads) {{\n    {symbol}_copy::body({', '.join([*arguments, 'thread', 'n_threads'])});\n}}"
+    )

@@ -1,0 +1,197 @@
+"""A variant: one kernel source for an op and a target, with its tunables, in one file.
+
+The file starts with a YAML header between `/*---` and `---*/`; a `// helpers` line may open declarations
+that precede the function body, which then starts after a `// body` line.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import pydantic
+import yaml
+
+from baseline.contract import Contract, Instance, Value, load_contract
+from baseline.errors import UsageError
+
+SUFFIXES = {"cpu": ".cpp", "metal": ".metal", "cuda": ".cu"}
+
+_FILE = re.compile(r"\A/\*---\n(?P<header>.*?)\n---\*/\n(?P<code>.*)\Z", re.DOTALL)
+_CODE = re.compile(r"\A\s*^// helpers\n(?P<helpers>.*?)^// body\n(?P<body>.*)\Z", re.DOTALL | re.MULTILINE)
+Integer = Annotated[int, pydantic.Strict()]
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One parsed variant.
+
+    `tunables` lists the values of each, default first. `launch` gives the launch geometry by name, as an
+    integer or a tunable's name. `supports` limits constants to these values, the contract's own limits
+    included. `requires` names macros that the compiler must define. The line numbers are 1-based.
+    """
+
+    op: str
+    target: str
+    name: str
+    path: Path
+    body: str
+    helpers: str
+    tunables: Mapping[str, tuple[int, ...]]
+    launch: Mapping[str, int | str]
+    supports: Mapping[str, tuple[Value, ...]]
+    requires: tuple[str, ...]
+    hypothesis: str
+    parent: str | None
+    body_line: int
+    helpers_line: int
+
+    def supports_instance(self, constants: Instance) -> bool:
+        """Whether this variant may be compiled with these constants; the compiler is not asked."""
+        return all(constants.get(name) in allowed for name, allowed in self.supports.items())
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A variant with one value for each of its tunables. Raises UsageError for any other set of values."""
+
+    variant: Variant
+    tunables: Mapping[str, int]
+
+    def __post_init__(self) -> None:
+        known = self.variant.tunables
+        if self.tunables.keys() != known.keys():
+            raise UsageError(f"{self.variant.path}: got the tunables {_list(self.tunables)}; it has {_list(known)}")
+        for name, value in self.tunables.items():
+            if value not in known[name]:
+                raise UsageError(f"{self.variant.path}: {name} is {value}; it may be {_list(known[name])}")
+
+    @classmethod
+    def defaults(cls, variant: Variant) -> "Choice":
+        """The first value of every tunable."""
+        return cls(variant, {name: values[0] for name, values in variant.tunables.items()})
+
+    @property
+    def threads(self) -> int:
+        """The threads that call a CPU kernel."""
+        given = self.variant.launch["threads"]
+        return given if isinstance(given, int) else self.tunables[given]
+
+
+@dataclass(frozen=True)
+class _Header:
+    __pydantic_config__ = pydantic.ConfigDict(extra="forbid")
+    op: str
+    target: str
+    launch: dict[str, Integer | str]
+    hypothesis: str
+    tunables: dict[str, list[Integer]] = pydantic.Field(default_factory=dict)
+    supports: dict[str, list[Integer | str]] = pydantic.Field(default_factory=dict)
+    requires: list[str] = pydantic.Field(default_factory=list)
+    parent: str | None = None
+
+
+def parse_variant(path: Path, contract: Contract | None = None) -> Variant:
+    """Read a variant of `contract`, by default that of the folder above the file's.
+
+    Raises UsageError naming the file and what is wrong with it.
+    """
+    contract = contract or load_contract(path.parent.parent)
+    try:
+        text = path.read_text()
+        file = _FILE.match(text)
+        if file is None:
+            raise UsageError("it must start with a header between `/*---` and `---*/` lines")
+        header = pydantic.TypeAdapter(_Header).validate_python(yaml.safe_load(file["header"]))
+        _check(header, contract)
+        return _variant(path, text, file, header, contract)
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UsageError(f"variant {path} cannot be read: {' '.join(str(error).split())}") from None
+    except pydantic.ValidationError as error:
+        raise UsageError(f"variant {path}: {_first_problem(error)}") from None
+    except UsageError as error:
+        raise UsageError(f"variant {path}: {error}") from None
+
+
+def list_variants(kernels: Path, op: str, target: str) -> list[Variant]:
+    """The variants of an op for a target, by name. Raises UsageError where one is broken or none exists."""
+    contract = load_contract(kernels / op)
+    paths = sorted((kernels / op / target).glob(f"*{SUFFIXES[target]}"))
+    if not paths:
+        raise UsageError(f"{kernels / op / target} holds no {SUFFIXES[target]} file")
+    variants = [parse_variant(path, contract) for path in paths]
+    for variant in variants:
+        if variant.target != target:
+            raise UsageError(f"variant {variant.path}: its target is {variant.target}, its folder is {target}")
+    return variants
+
+
+def _variant(path: Path, text: str, file: re.Match[str], header: _Header, contract: Contract) -> Variant:
+    code = _CODE.match(file["code"])
+    if code is None and re.search(r"^// (helpers|body)$", file["code"], re.MULTILINE):
+        raise UsageError("its code must be a body alone, or `// helpers`, declarations, `// body` and the body")
+    start = file.start("code")
+    body_at = start + (code.start("body") if code else 0)
+    helpers_at = start + (code.start("helpers") if code else 0)
+    limits = {name: allowed for name, allowed in contract.constants.items() if allowed}
+    return Variant(
+        op=header.op,
+        target=header.target,
+        name=path.stem,
+        path=path,
+        body=text[body_at:],
+        helpers=code["helpers"] if code else "",
+        tunables={name: tuple(values) for name, values in header.tunables.items()},
+        launch=header.launch,
+        supports=limits | {name: tuple(values) for name, values in header.supports.items()},
+        requires=tuple(header.requires),
+        hypothesis=header.hypothesis.strip(),
+        parent=header.parent,
+        body_line=text.count("\n", 0, body_at) + 1,
+        helpers_line=text.count("\n", 0, helpers_at) + 1,
+    )
+
+
+def _check(header: _Header, contract: Contract) -> None:
+    if header.op != contract.op:
+        raise UsageError(f"op is {header.op!r}; the contract beside it is {contract.op!r}'s")
+    if header.target not in SUFFIXES:
+        raise UsageError(f"target is {header.target!r}; it may be {_list(SUFFIXES)}")
+    for name, values in header.tunables.items():
+        if not (name.isidentifier() and name.isupper()) or name in contract.constants:
+            raise UsageError(f"tunable {name} must have a capital name that is no constant of {contract.op}")
+        if not values or len(set(values)) < len(values):
+            raise UsageError(f"tunable {name} needs a list of different integers, its default first")
+    for name, allowed in header.supports.items():
+        _check_support(name, allowed, contract)
+    _check_launch(header)
+    for macro in header.requires:
+        if not macro.isidentifier():
+            raise UsageError(f"requires names {macro!r}, which is no macro")
+
+
+def _check_support(name: str, allowed: list[int | str], contract: Contract) -> None:
+    if name not in contract.constants:
+        raise UsageError(f"supports names {name}; {contract.op} has the constants {_list(contract.constants)}")
+    known = contract.constants[name]
+    if not allowed or (known and not set(allowed) <= set(known)):
+        raise UsageError(f"supports allows {name} {_list(allowed)}; the contract allows {_list(known)}")
+
+
+def _check_launch(header: _Header) -> None:
+    if header.target == "cpu" and set(header.launch) != {"threads"}:
+        raise UsageError("launch of a cpu variant must be {threads: an integer or a tunable}")
+    for name, given in header.launch.items():
+        values = header.tunables.get(given) if isinstance(given, str) else [given]
+        if values is None or min(values) < 1:
+            raise UsageError(f"launch: {name} is {given!r}; it must be a positive integer or a tunable with such values")
+
+
+def _first_problem(error: pydantic.ValidationError) -> str:
+    detail: Any = error.errors()[0]
+    return f"{'.'.join(map(str, detail['loc'])) or 'header'}: {detail['msg']}"
+
+
+def _list(names: Any) -> str:
+    return ", ".join(map(str, names)) or "none"
