@@ -14,7 +14,7 @@ from baseline.errors import UsageError
 
 # Safetensors' names of dtypes and MLX's: https://huggingface.co/docs/safetensors, "Format".
 DTYPES = {
-    "BOOL": "bool_",
+    "BOOL": "bool",
     "U8": "uint8",
     "U16": "uint16",
     "U32": "uint32",
@@ -26,6 +26,7 @@ DTYPES = {
     "F16": "float16",
     "BF16": "bfloat16",
     "F32": "float32",
+    "F64": "float64",
     "C64": "complex64",
 }
 STORED_NAMES = {mlx: stored for stored, mlx in DTYPES.items()}
@@ -50,9 +51,7 @@ def read_checkpoint(folder: Path) -> dict[str, StoredTensor]:
     Raises UsageError naming what is missing, truncated or not a checkpoint at all.
     """
     if not folder.is_dir():
-        raise UsageError(
-            f"{folder} is not a folder; expected an MLX checkpoint (config.json, model*.safetensors)"
-        )
+        raise UsageError(f"{folder} is not a folder; expected an MLX checkpoint (config.json, model*.safetensors)")
     if not (folder / "config.json").is_file():
         raise UsageError(f"{folder} is not a model: it has no config.json")
     files = sorted(folder.glob("model*.safetensors"))
@@ -71,9 +70,7 @@ def _check_index(folder: Path, present: set[str]) -> None:
     except (ValueError, KeyError, TypeError, AttributeError):
         raise UsageError(f"{path} is not a safetensors index") from None
     if missing := sorted(listed - present):
-        raise UsageError(
-            f"{folder} is incomplete: {missing[0]} is missing ({len(missing)} of {len(listed)} files)"
-        )
+        raise UsageError(f"{folder} is incomplete: {missing[0]} is missing ({len(missing)} of {len(listed)} files)")
 
 
 def read_header(file: Path) -> dict[str, StoredTensor]:
@@ -111,7 +108,7 @@ def read_into(descriptor: int, buffer: memoryview, offset: int, file: Path) -> N
         except OSError as error:
             raise UsageError(f"{file} cannot be read at byte {offset + done}: {error.strerror}") from None
         if count == 0:
-            raise UsageError(f"{file} ends at byte {offset + done}; it was cut short while being read")
+            raise UsageError(f"{file} has no byte {offset + done} any more: it was cut short while being read")
         done += count
 
 

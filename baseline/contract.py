@@ -1,4 +1,4 @@
-"""A contract: what an op takes and gives, its compile-time constants, and the shapes it is checked and timed at."""
+"""A contract: what an op takes and gives, its compile-time constants, its check and bench shapes."""
 
 import ast
 import re
@@ -65,7 +65,7 @@ class Contract:
 
     def shape(self, tensor: Tensor, case: Case) -> tuple[int, ...]:
         """The tensor's shape. Raises UsageError where a division leaves a remainder."""
-        values = {n: v for n, v in (case.constants | case.dims).items() if isinstance(v, int)}
+        values = {n: v for n, v in {**case.constants, **case.dims}.items() if isinstance(v, int)}
         return tuple(_evaluate(text, values) for text in tensor.shape)
 
     def check_instance(self, instance: Instance) -> None:
@@ -133,9 +133,13 @@ def _tensor(name: str, text: Any) -> Tensor:
 def _cases(key: str, given: Any, constants: Mapping[str, Any]) -> tuple[Case, ...]:
     if not isinstance(given, list) or not given or not _all(given, dict):
         raise UsageError(f"{key} must be a list of mappings from constants and dims to their values")
-    return tuple(
-        Case({n: v for n, v in c.items() if n in constants}, {n: v for n, v in c.items() if n not in constants})
-        for c in given
+    return tuple(_case(values, constants) for values in given)
+
+
+def _case(values: Mapping[str, Any], constants: Mapping[str, Any]) -> Case:
+    return Case(
+        {name: value for name, value in values.items() if name in constants},
+        {name: value for name, value in values.items() if name not in constants},
     )
 
 
@@ -159,7 +163,8 @@ def _check(contract: Contract, folder: str) -> None:
 def _check_case(contract: Contract, case: Case) -> None:
     contract.check_instance(case.constants)
     if set(case.dims) != set(contract.dims) or not all(type(v) is int and v > 0 for v in case.dims.values()):
-        raise UsageError(f"a case has the dims {dict(case.dims)}; it needs {', '.join(contract.dims)}, each positive")
+        wanted = ", ".join(contract.dims)
+        raise UsageError(f"a case has the dims {dict(case.dims)}; it needs {wanted}, each positive")
     for tensor in contract.inputs + contract.outputs:
         contract.shape(tensor, case)
 

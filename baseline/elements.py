@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
-STORAGE = {
+STORAGE: dict[str, np.dtype[Any]] = {
     "float32": np.dtype(np.float32),
     "float16": np.dtype(np.float16),
     "bfloat16": np.dtype(np.uint16),
@@ -21,7 +21,8 @@ def store(values: Array, element_type: str) -> Array:
         return values.astype(STORAGE[element_type])
     bits = np.ascontiguousarray(values, dtype=np.float32).view(np.uint32)
     rounded = ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)
-    return np.where(np.isnan(values), np.uint16(0x7FC0), rounded)
+    rounded[np.isnan(values)] = 0x7FC0
+    return rounded
 
 
 def widen(stored: Array, element_type: str) -> NDArray[np.float64]:

@@ -110,14 +110,10 @@ def _check_space(dst: Path, plan: Plan) -> None:
     needed = plan.expert_bytes + plan.resident_bytes - written
     free = shutil.disk_usage(disk).free
     if needed > free:
-        raise UsageError(
-            f"{dst} needs {needed / 1e9:.2f} GB more, {free / 1e9:.2f} GB are available on its disk"
-        )
+        raise UsageError(f"{dst} needs {needed / 1e9:.2f} GB more, {free / 1e9:.2f} GB are available on its disk")
 
 
-def _pack_layer(
-    dst: Path, layer: LayerEntry, source: ExpertSource, journal: Journal, meter: _Meter
-) -> LayerEntry:
+def _pack_layer(dst: Path, layer: LayerEntry, source: ExpertSource, journal: Journal, meter: _Meter) -> LayerEntry:
     path = dst / layer.file
     finished = journal.finished.get(layer.file)
     if finished is not None and path.is_file() and path.stat().st_size == layer.nbytes:
@@ -180,9 +176,7 @@ def _expected(dst: Path, manifest: Manifest, src: Path) -> Plan:
     plan = make_plan(src, manifest.layout)
     packed = tuple(dataclasses.replace(layer, checksums=()) for layer in manifest.layers)
     if (packed, manifest.quantization) != (plan.layers, plan.quantization):
-        raise CheckError(
-            f"{dst / MANIFEST} does not describe {src}: it was packed from {manifest.source.name!r}"
-        )
+        raise CheckError(f"{dst / MANIFEST} does not describe {src}: it was packed from {manifest.source.name!r}")
     return plan
 
 
@@ -193,16 +187,14 @@ def _verify_layer(
         for expert, checksum in enumerate(layer.checksums):
             record = stream.read(layer.stride)
             where = f"{path}: layer {index} ({layer.path}), expert {expert}"
-            if originals is not None and record != (original := next(originals)):
-                raise CheckError(
-                    f"{where}: {_first_difference(layer, record, original)} differs from the source"
-                )
+            if originals is not None and record != (original := bytes(next(originals))):
+                raise CheckError(f"{where}: {_first_difference(layer, record, original)} differs from the source")
             if xxhash.xxh3_64_hexdigest(record) != checksum:
                 raise CheckError(f"{where} is corrupt: its checksum is not the manifest's")
             meter.advance(len(record))
 
 
-def _first_difference(layer: LayerEntry, record: bytes, original: memoryview) -> str:
+def _first_difference(layer: LayerEntry, record: bytes, original: bytes) -> str:
     for segment in layer.segments:
         span = slice(segment.offset, segment.end)
         if record[span] != original[span]:
@@ -221,7 +213,7 @@ def _verify_rest(dst: Path, manifest: Manifest, src: Path, plan: Plan) -> None:
             array = plan.resident.pop(name)
             stream.seek(tensor.offset)
             same_kind = (tensor.dtype, tensor.shape) == (dtype_name(array), tuple(array.shape))
-            if not same_kind or stream.read(tensor.nbytes) != tensor_bytes(array):
+            if not same_kind or stream.read(tensor.nbytes) != bytes(tensor_bytes(array)):
                 raise CheckError(f"{path}: {name} differs from the source")
     for name in sorted({*manifest.files, *_copied(src)}):
         if not (src / name).is_file() or manifest.files.get(name) != file_checksum(src / name):

@@ -46,18 +46,12 @@ def make_plan(src: Path, layout: Layout) -> Plan:
     stored = read_checkpoint(src)
     model = _load_lazily(src)
     modules = dict(model.named_modules())
-    experts = sorted(
-        (path for path, module in modules.items() if isinstance(module, SwitchGLU)), key=_natural
-    )
+    experts = sorted((path for path, module in modules.items() if isinstance(module, SwitchGLU)), key=_natural)
     if not experts:
         model_type = load_config(src)["model_type"]
-        raise UsageError(
-            f"{src} is a {model_type!r} model without SwitchGLU experts: there is nothing to stream"
-        )
+        raise UsageError(f"{src} is a {model_type!r} model without SwitchGLU experts: there is nothing to stream")
     prefixes = tuple(f"{path}." for path in experts)
-    resident = {
-        name: array for name, array in tree_flatten(model.parameters()) if not name.startswith(prefixes)
-    }
+    resident = {name: array for name, array in tree_flatten(model.parameters()) if not name.startswith(prefixes)}
     quantization = {
         path: quantized
         for path, module in modules.items()
@@ -87,9 +81,7 @@ def _quantization(module: nn.Module) -> Quantization | None:
     return Quantization(module.group_size, module.bits, module.mode)
 
 
-def _layer(
-    index: int, path: str, module: nn.Module, layout: Layout, stored: Mapping[str, StoredTensor]
-) -> LayerEntry:
+def _layer(index: int, path: str, module: nn.Module, layout: Layout, stored: Mapping[str, StoredTensor]) -> LayerEntry:
     arrays = dict(tree_flatten(module.parameters()))
     for name, array in arrays.items():
         _check_stored(f"{path}.{name}", array, stored)
@@ -140,9 +132,7 @@ class ExpertSource:
             for segment in layer.segments:
                 tensor = self._stored[f"{layer.path}.{segment.name}"]
                 offset = tensor.offset + expert * segment.nbytes
-                read_into(
-                    self._descriptor(tensor.file), record[segment.offset : segment.end], offset, tensor.file
-                )
+                read_into(self._descriptor(tensor.file), record[segment.offset : segment.end], offset, tensor.file)
             yield record
 
     def _descriptor(self, file: Path) -> int:

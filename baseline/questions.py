@@ -1,4 +1,4 @@
-"""What a golden record asks a model, and a model's answers: all that a candidate's process sees of the record."""
+"""What a golden record asks a model, and a model's answers: what a candidate's process sees of it."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -47,7 +47,9 @@ class Questions:
     def from_json(cls, text: str) -> "Questions":
         """The inverse of `to_json`. KeyError, TypeError or ValueError when `text` is something else."""
         fields = json.loads(text)
-        prompts = tuple(Prompt(*(tuple(prompt[name]) for name in ("tokens", "positions", "forced"))) for prompt in fields["prompts"])
+        prompts = tuple(
+            Prompt(*(tuple(prompt[name]) for name in ("tokens", "positions", "forced"))) for prompt in fields["prompts"]
+        )
         windows, tools = (tuple(map(tuple, fields[name])) for name in ("windows", "tool_prompts"))
         return cls(prompts, windows, tools, int(fields["tool_tokens"]))
 
@@ -66,12 +68,14 @@ class Answers:
         arrays = {f"logits.{i}": value for i, value in enumerate(self.logits)}
         arrays |= {f"nll.{i}": value for i, value in enumerate(self.nll)}
         metadata = {"tool_answers": json.dumps(self.tool_answers)}
-        mx.save_safetensors(str(path), {name: mx.array(value) for name, value in arrays.items()}, metadata)
+        with path.open("wb") as stream:  # given a name, MLX would add a suffix to it
+            mx.save_safetensors(stream, {name: mx.array(value) for name, value in arrays.items()}, metadata)
 
     @classmethod
     def load(cls, path: Path) -> "Answers":
         """The inverse of `save`. RuntimeError, KeyError or ValueError when the file is something else."""
-        arrays, metadata = mx.load(str(path), return_metadata=True)
+        loaded: Any = mx.load(str(path), format="safetensors", return_metadata=True)
+        arrays, metadata = loaded
         families = {kind: sum(name.startswith(f"{kind}.") for name in arrays) for kind in ("logits", "nll")}
         logits, nll = (tuple(np.array(arrays[f"{kind}.{i}"]) for i in range(count)) for kind, count in families.items())
         return cls(logits, nll, tuple(json.loads(metadata["tool_answers"])))
@@ -94,7 +98,11 @@ def answer(model: Any, tokenizer: Any, questions: Questions, progress: Progress 
 
 
 def continuation(
-    model: Any, tokens: Sequence[int], positions: Sequence[int], count: int, forced: Sequence[int] | None = None
+    model: Any,
+    tokens: Sequence[int],
+    positions: Sequence[int],
+    count: int,
+    forced: Sequence[int] | None = None,
 ) -> tuple[Floats, tuple[int, ...]]:
     """Prefill `tokens`, then decode `count` of them: the logits [rows, vocabulary] and the tokens fed.
 
@@ -111,7 +119,8 @@ def continuation(
 
 
 def _forward(model: Any, tokens: Sequence[int], cache: Any = None) -> Floats:
-    return np.array(model(mx.array([list(tokens)]), cache=cache)[0].astype(mx.float32))
+    logits: mx.array = model(mx.array([list(tokens)]), cache=cache)[0]
+    return np.array(logits.astype(mx.float32), dtype=np.float32)
 
 
 def negative_log_likelihood(model: Any, tokens: Sequence[int]) -> Floats:

@@ -1,6 +1,7 @@
 """A float64 oracle for each op: the formula in plain numpy, which shares no code with any kernel."""
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,9 +24,7 @@ def oracle(op: str, constants: Instance, inputs: Tensors) -> dict[str, Float64]:
     return _ORACLES[op](constants, inputs)
 
 
-def dequantize(
-    weight: NDArray[np.uint32], scales: Float64, biases: Float64, bits: int, group_size: int
-) -> Float64:
+def dequantize(weight: NDArray[np.uint32], scales: Float64, biases: Float64, bits: int, group_size: int) -> Float64:
     """MLX's affine quantisation: value = scale * q + bias, one scale and bias for `group_size` values.
 
     weight [..., K * bits / 32] holds q LSB first; scales and biases [..., K / group_size]; returns [..., K].
@@ -39,7 +38,7 @@ def unpack(weight: NDArray[np.uint32], bits: int) -> NDArray[np.uint64]:
     word, shift = np.divmod(np.arange(weight.shape[-1] * 32 // bits) * bits, 32)
     wide = np.concatenate([weight, np.zeros_like(weight[..., :1])], axis=-1).astype(np.uint64)
     pair = wide[..., word] | wide[..., word + 1] << np.uint64(32)
-    return pair >> shift.astype(np.uint64) & np.uint64(2**bits - 1)
+    return np.bitwise_and(pair >> shift.astype(np.uint64), np.uint64(2**bits - 1))
 
 
 def _gate_up(constants: Instance, inputs: Tensors) -> dict[str, Float64]:
@@ -72,13 +71,11 @@ def _projection(name: str, shape: tuple[int, int], constants: Instance, expert: 
     outputs, width = shape
     bits, group, element = int(constants["BITS"]), int(constants["GROUP"]), str(constants["S"])
 
-    def tensor(part: str, dtype: np.dtype[np.generic], columns: int) -> Array:
+    def tensor(part: str, dtype: np.dtype[Any], columns: int) -> Array:
         offset = int(constants[f"{name}_{part}"])
         return np.frombuffer(expert.tobytes(), dtype, outputs * columns, offset).reshape(outputs, columns)
 
-    scales, biases = (
-        widen(tensor(part, STORAGE[element], width // group), element) for part in ("SCALES", "BIASES")
-    )
+    scales, biases = (widen(tensor(part, STORAGE[element], width // group), element) for part in ("SCALES", "BIASES"))
     return dequantize(tensor("WEIGHT", STORAGE["uint32"], width * bits // 32), scales, biases, bits, group)
 
 

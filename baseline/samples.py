@@ -3,7 +3,7 @@
 import numpy as np
 
 from baseline.contract import Case, Contract, Tensor
-from baseline.elements import STORAGE, Array, store
+from baseline.elements import Array, store
 
 
 def sample_inputs(
@@ -20,9 +20,7 @@ def sample_inputs(
 def poisoned_outputs(contract: Contract, case: Case) -> dict[str, Array]:
     """Outputs by name in which every element is NaN until a kernel writes it."""
     return {
-        tensor.name: store(
-            np.full(contract.shape(tensor, case), np.nan), contract.element_type(tensor, case.constants)
-        )
+        tensor.name: store(np.full(contract.shape(tensor, case), np.nan), contract.element_type(tensor, case.constants))
         for tensor in contract.outputs
     }
 

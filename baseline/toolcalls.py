@@ -40,7 +40,7 @@ def score(verdicts: Iterable[Verdict]) -> ToolScore:
 
 
 def judge(text: str, expected: Mapping[str, Any], parser: str) -> Verdict:
-    """Judge one answer. `expected` is {"name", "arguments"}; `parser` names a module of mlx_lm.tool_parsers."""
+    """Judge one answer. `expected` is {"name", "arguments"}; `parser` a module of mlx_lm.tool_parsers."""
     module = importlib.import_module(f"mlx_lm.tool_parsers.{parser}")
     calls = list(_spans(text.rpartition(THINK_END)[2], module))
     call = _parse(calls[0], module.parse_tool_call) if len(calls) == 1 else None

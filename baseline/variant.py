@@ -6,7 +6,7 @@ that precede the function body, which then starts after a `// body` line.
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -62,7 +62,8 @@ class Choice:
     def __post_init__(self) -> None:
         known = self.variant.tunables
         if self.tunables.keys() != known.keys():
-            raise UsageError(f"{self.variant.path}: got the tunables {_list(self.tunables)}; it has {_list(known)}")
+            given = _list(self.tunables)
+            raise UsageError(f"{self.variant.path}: got the tunables {given}; it has {_list(known)}")
         for name, value in self.tunables.items():
             if value not in known[name]:
                 raise UsageError(f"{self.variant.path}: {name} is {value}; it may be {_list(known[name])}")
@@ -86,9 +87,9 @@ class _Header:
     target: str
     launch: dict[str, Integer | str]
     hypothesis: str
-    tunables: dict[str, list[Integer]] = pydantic.Field(default_factory=dict)
-    supports: dict[str, list[Integer | str]] = pydantic.Field(default_factory=dict)
-    requires: list[str] = pydantic.Field(default_factory=list)
+    tunables: dict[str, list[Integer]] = field(default_factory=dict)
+    supports: dict[str, list[Integer | str]] = field(default_factory=dict)
+    requires: list[str] = field(default_factory=list)
     parent: str | None = None
 
 
@@ -123,14 +124,14 @@ def list_variants(kernels: Path, op: str, target: str) -> list[Variant]:
     variants = [parse_variant(path, contract) for path in paths]
     for variant in variants:
         if variant.target != target:
-            raise UsageError(f"variant {variant.path}: its target is {variant.target}, its folder is {target}")
+            raise UsageError(f"variant {variant.path}: its target is {variant.target}, not {target}")
     return variants
 
 
 def _variant(path: Path, text: str, file: re.Match[str], header: _Header, contract: Contract) -> Variant:
     code = _CODE.match(file["code"])
     if code is None and re.search(r"^// (helpers|body)$", file["code"], re.MULTILINE):
-        raise UsageError("its code must be a body alone, or `// helpers`, declarations, `// body` and the body")
+        raise UsageError("its code must be a body, or `// helpers`, declarations, `// body` and a body")
     start = file.start("code")
     body_at = start + (code.start("body") if code else 0)
     helpers_at = start + (code.start("helpers") if code else 0)
@@ -173,7 +174,8 @@ def _check(header: _Header, contract: Contract) -> None:
 
 def _check_support(name: str, allowed: list[int | str], contract: Contract) -> None:
     if name not in contract.constants:
-        raise UsageError(f"supports names {name}; {contract.op} has the constants {_list(contract.constants)}")
+        known_names = _list(contract.constants)
+        raise UsageError(f"supports names {name}; {contract.op} has the constants {known_names}")
     known = contract.constants[name]
     if not allowed or (known and not set(allowed) <= set(known)):
         raise UsageError(f"supports allows {name} {_list(allowed)}; the contract allows {_list(known)}")
@@ -185,7 +187,7 @@ def _check_launch(header: _Header) -> None:
     for name, given in header.launch.items():
         values = header.tunables.get(given) if isinstance(given, str) else [given]
         if values is None or min(values) < 1:
-            raise UsageError(f"launch: {name} is {given!r}; it must be a positive integer or a tunable with such values")
+            raise UsageError(f"launch: {name} is {given!r}; it must be a positive integer or a tunable of such")
 
 
 def _first_problem(error: pydantic.ValidationError) -> str:

@@ -13,7 +13,7 @@ from mlx_lm.models.cache import make_prompt_cache
 from mlx_lm.utils import load_tokenizer
 
 from baseline import native
-from baseline.contract import load_contract
+from baseline.contract import Instance, load_contract
 from baseline.engine.experts import StreamingExperts
 from baseline.engine.kernels import OpKernels, distinct
 from baseline.engine.linear import KernelLinear
@@ -21,7 +21,6 @@ from baseline.engine.model import load_streamed
 from baseline.engine.policy import IoPolicy
 from baseline.errors import UsageError
 from baseline.manifest import Manifest, load_manifest
-from baseline.targets.cpu import Instance
 from baseline.variant import Choice
 
 # Tokens of a prompt that one pass prefills: bounds the activations that live at once.
@@ -73,6 +72,7 @@ class Engine:
         """
         manifest = load_manifest(packed)
         model = load_streamed(packed, manifest, dtype, top_k)
+        mx.set_cache_limit(buffer_bytes(model))
         compute = getattr(mx, dtype) if dtype else next(p.dtype for p in norms(model))
         return cls(model, load_tokenizer(packed), manifest, compute)
 
@@ -158,6 +158,12 @@ class Engine:
             row = to_numpy(self.model(mx.array([[int(row.argmax())]]), cache=cache)[0, -1])
 
 
+def buffer_bytes(model: nn.Module) -> int:
+    """One token's worth of expert buffers, in bytes: what MLX may keep of freed memory, for the next token to reuse."""
+    layers = [m for _, m in model.named_modules() if isinstance(m, StreamingExperts)]
+    return max(64 << 20, max(layer.group * layer.slots.layer.stride for layer in layers))
+
+
 def norms(model: nn.Module) -> Iterator[mx.array]:
     """The weights of the norms: their dtype is that of a checkpoint's activations."""
     for _, module in model.named_modules():
@@ -166,5 +172,10 @@ def norms(model: nn.Module) -> Iterator[mx.array]:
 
 
 def to_numpy(array: mx.array) -> np.ndarray[Any, np.dtype[np.float32]]:
-    """An array evaluated and copied to float32."""
-    return np.array(array.astype(mx.float32))
+    """An array evaluated and copied to float32.
+
+    It is evaluated first: numpy drops the exception of a failed read and would take the buffer as it is.
+    """
+    array = array.astype(mx.float32)
+    mx.eval(array)
+    return np.array(array)

@@ -9,7 +9,7 @@ import numpy as np
 from mlx_lm.models.switch_layers import SwiGLU, SwitchGLU
 
 from baseline import native
-from baseline.engine.kernels import Instance
+from baseline.contract import Instance
 from baseline.engine.policy import IoPolicy
 from baseline.errors import UsageError
 from baseline.manifest import LayerEntry
@@ -93,9 +93,7 @@ class StreamingExperts(nn.Module):
             raise UsageError("expert_gate_up and expert_down are configured together; got only one of them")
         layer = self.slots.layer
         self.io = io
-        self.file = native.ExpertFile(
-            str(self.path), self.index, layer.experts, layer.stride, io.cache == "direct"
-        )
+        self.file = native.ExpertFile(str(self.path), self.index, layer.experts, layer.stride, io.cache == "direct")
         self.gate_up, self.down = gate_up, down
 
     def __call__(self, x: mx.array, indices: mx.array) -> mx.array:
@@ -112,6 +110,7 @@ class StreamingExperts(nn.Module):
         return self._apply(x, mx.zeros(k, mx.int32), indices.reshape(k), mx.arange(k, dtype=mx.int32))
 
     def _grouped(self, x: mx.array, indices: mx.array) -> mx.array:
+        mx.eval(indices)  # numpy would drop the exception of a failed read
         chosen = np.array(indices).reshape(-1)
         experts = np.unique(chosen)
         parts, order = [], []
@@ -130,9 +129,7 @@ class StreamingExperts(nn.Module):
     def _apply(self, x: mx.array, row: mx.array, experts: mx.array, slot: mx.array) -> mx.array:
         """Pair p is row[p] of x [r, H] times the expert experts[slot[p]] -> [p, H]."""
         views = [] if self.gate_up else self.slots.segments
-        records, *tensors = native.expert_read(
-            self.file, experts, views, self.io.threads, self.io.reads_per_expert
-        )
+        records, *tensors = native.expert_read(self.file, experts, views, self.io.threads, self.io.reads_per_expert)
         if self.io.schedule == "eager":
             mx.eval(records)
         if self.gate_up is None or self.down is None:

@@ -38,7 +38,8 @@ def generate(
         raise UsageError("generate needs a prompt of at least one token, and max_tokens of at least 1")
     before, start = engine.usage(), time.perf_counter()
     first, read_bytes = start, 0
-    text, tokens = [], []
+    text: list[str] = []
+    tokens: list[int] = []
     for response in stream_generate(
         engine.model, engine.tokenizer, list(prompt), max_tokens=max_tokens, prefill_step_size=PREFILL_STEP
     ):

@@ -4,9 +4,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from baseline import native
-from baseline.contract import load_contract
+from baseline.contract import Instance, load_contract
 from baseline.targets import cpu
-from baseline.targets.cpu import Instance
 from baseline.variant import Choice
 
 Key = tuple[tuple[str, int | str], ...]

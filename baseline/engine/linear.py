@@ -4,7 +4,7 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from baseline import native
-from baseline.engine.kernels import Instance
+from baseline.contract import Instance
 
 
 class KernelLinear(nn.QuantizedLinear):

@@ -1,6 +1,5 @@
 #include <nanobind/nanobind.h>
 #include <nanobind/stl/optional.h>
-#include <nanobind/stl/shared_ptr.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/tuple.h>
 #include <nanobind/stl/variant.h>
@@ -34,23 +33,32 @@ static mx::Shape to_shape(const std::vector<int>& dimensions) {
   return mx::Shape(dimensions.begin(), dimensions.end());
 }
 
-static std::vector<mx::array> py_expert_read(std::shared_ptr<ExpertFile> file, const mx::array& indices,
+// What Python holds. nanobind's own shared_ptr would carry a Python reference into the graph, whose last copy is dropped
+// on MLX's stream thread: that takes the GIL, and mx.clear_cache() waits for that thread with the GIL held.
+struct FileHandle {
+  std::shared_ptr<ExpertFile> file;
+};
+struct KernelHandle {
+  std::shared_ptr<CpuKernel> kernel;
+};
+
+static std::vector<mx::array> py_expert_read(const FileHandle& handle, const mx::array& indices,
                                              const std::vector<SegmentTuple>& segments, int threads, int reads,
                                              OptionalStream stream) {
   std::vector<Segment> list;
   for (auto& [dtype, shape, offset] : segments) list.push_back({dtype, to_shape(shape), offset});
-  return expert_read(std::move(file), indices, std::move(list), threads, reads, on(stream));
+  return expert_read(handle.file, indices, std::move(list), threads, reads, on(stream));
 }
 
-static std::vector<mx::array> py_call(std::shared_ptr<CpuKernel> kernel, const std::vector<mx::array>& inputs,
+static std::vector<mx::array> py_call(const KernelHandle& handle, const std::vector<mx::array>& inputs,
                                       const Shapes& shapes, const std::vector<mx::Dtype>& dtypes,
                                       const std::vector<long>& dims, OptionalStream stream) {
   std::vector<mx::Shape> list;
   for (auto& shape : shapes) list.push_back(to_shape(shape));
-  return cpu_kernel(std::move(kernel), inputs, std::move(list), dtypes, dims, on(stream));
+  return cpu_kernel(handle.kernel, inputs, std::move(list), dtypes, dims, on(stream));
 }
 
-static std::vector<double> py_run(CpuKernel& kernel, const std::vector<uintptr_t>& inputs,
+static std::vector<double> py_run(const KernelHandle& handle, const std::vector<uintptr_t>& inputs,
                                   const std::vector<uintptr_t>& outputs, const std::vector<long>& dims, int repeats) {
   std::vector<const void*> in;
   std::vector<void*> out;
@@ -60,7 +68,7 @@ static std::vector<double> py_run(CpuKernel& kernel, const std::vector<uintptr_t
   nb::gil_scoped_release release;
   for (int i = 0; i < repeats; ++i) {
     auto start = std::chrono::steady_clock::now();
-    kernel.run(in, out, dims);
+    handle.kernel->run(in, out, dims);
     seconds.push_back(std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
   }
   return seconds;
@@ -85,23 +93,28 @@ NB_MODULE(_native, m) {
   m.def("counters", &py_counters,
         "Totals since the process began: reads (system calls), read_bytes, read_seconds (wall time in expert_read).");
 
-  nb::class_<ExpertFile>(m, "ExpertFile", "One layer's packed experts, opened for reading.")
-      .def(nb::init<std::string, int, int, int64_t, bool>(), "path"_a, "layer"_a, "experts"_a, "stride"_a,
-           "direct"_a = false)
-      .def_prop_ro("layer", &ExpertFile::layer)
-      .def_prop_ro("experts", &ExpertFile::experts)
-      .def_prop_ro("stride", &ExpertFile::stride);
+  nb::class_<FileHandle>(m, "ExpertFile", "One layer's packed experts, opened for reading.")
+      .def("__init__",
+           [](FileHandle* self, std::string path, int layer, int experts, int64_t stride, bool direct) {
+             new (self) FileHandle{std::make_shared<ExpertFile>(std::move(path), layer, experts, stride, direct)};
+           },
+           "path"_a, "layer"_a, "experts"_a, "stride"_a, "direct"_a = false);
   m.def("expert_read", &py_expert_read, "file"_a, "indices"_a, "segments"_a = std::vector<SegmentTuple>{},
         "threads"_a = 4, "reads_per_expert"_a = 1, "stream"_a = nb::none(),
         "Read the experts that `indices` names, when the graph is evaluated. Returns [records uint32 [n, stride / 4], "
         "then a view [n, *shape] for each segment (dtype, shape of one expert, byte offset)]. A failed read raises "
         "RuntimeError at evaluation: 'expert_read: FILE: layer L, expert E: reason'.");
 
-  nb::class_<CpuKernel>(m, "CpuKernel", "An entry point of a compiled variant.")
-      .def(nb::init<const std::string&, const std::string&, int>(), "library"_a, "symbol"_a, "threads"_a)
+  nb::class_<KernelHandle>(m, "CpuKernel", "An entry point of a compiled variant.")
+      .def("__init__",
+           [](KernelHandle* self, const std::string& library, const std::string& symbol, int threads) {
+             new (self) KernelHandle{std::make_shared<CpuKernel>(library, symbol, threads)};
+           },
+           "library"_a, "symbol"_a, "threads"_a)
       .def("__call__", &py_call, "inputs"_a, "shapes"_a, "dtypes"_a, "dims"_a, "stream"_a = nb::none(),
            "Add a call to the MLX graph; returns one array for each output shape and dtype.")
       .def("run", &py_run, "inputs"_a, "outputs"_a, "dims"_a, "repeats"_a = 1,
            "Call the kernel on raw addresses, outside MLX; returns the seconds of each repeat.")
-      .def_prop_ro("seconds", &CpuKernel::seconds, "Wall seconds spent in the kernel, all calls together.");
+      .def_prop_ro("seconds", [](const KernelHandle& handle) { return handle.kernel->seconds(); },
+                   "Wall seconds spent in the kernel, all calls together.");
 }

@@ -36,8 +36,6 @@ class ExpertFile {
   // Throws std::runtime_error that names the file, the layer and the expert.
   void read(const std::vector<int>& experts, char* destination, int threads, int reads) const;
 
-  int layer() const { return layer_; }
-  int experts() const { return experts_; }
   int64_t stride() const { return stride_; }
 
  private:

@@ -22,7 +22,7 @@ COMPILERS = ("c++", "g++", "clang++")
 COMPILE_SECONDS = 120  # a template that never ends is a candidate's failure
 MESSAGE_CHARS = 8000
 # The prelude's warnings are not the candidate's; its errors are what the output is for.
-FLAGS = ("-std=c++20", "-O3", "-ffp-contract=fast", "-fPIC", "-shared", "-w")
+FLAGS = ("-std=c++20", "-O3", "-ffp-contract=fast", "-fPIC", "-w")
 
 
 class BuildError(Exception):
@@ -76,7 +76,8 @@ def toolchain() -> Toolchain:
     if not command:
         command = next(((name,) for name in COMPILERS if shutil.which(name)), ())
     if not command:
-        raise UsageError(f"no C++ compiler: none of {', '.join(COMPILERS)} is on the PATH; install one or set CXX")
+        tried = ", ".join(COMPILERS)
+        raise UsageError(f"no C++ compiler: none of {tried} is on the PATH; install one or set CXX")
     program = shutil.which(command[0])
     if program is None:
         raise UsageError(f"CXX is {shlex.join(command)!r}, but there is no program {command[0]!r}")
@@ -86,8 +87,8 @@ def toolchain() -> Toolchain:
 @cache
 def _probe(command: tuple[str, ...], _modified_ns: int) -> Toolchain:
     native = "-mcpu=native" if platform.machine() in ("arm64", "aarch64") else "-march=native"
-    flags = (*FLAGS, native)
-    ask = [*command, "-std=c++20", native, "-dM", "-E", "-x", "c++", os.devnull]
+    flags = (native, *FLAGS)
+    ask = [*command, *flags, "-dM", "-E", "-x", "c++", os.devnull]
     done = subprocess.run(ask, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         reason = (done.stderr.strip().splitlines() or ["no message"])[0]
@@ -106,7 +107,7 @@ def _compile_into(path: Path, tools: Toolchain, source: str) -> None:
         with tempfile.TemporaryDirectory(dir=path.parent, prefix="building-") as folder:
             unit, library = Path(folder, "unit.cpp"), Path(folder, "unit.so")
             unit.write_text(source)
-            _compile([*tools.command, *tools.flags, str(unit), "-o", str(library)])
+            _compile([*tools.command, *tools.flags, "-shared", str(unit), "-o", str(library)])
             unit.replace(path.with_suffix(".cpp"))
             library.replace(path)
     except OSError as error:
@@ -126,4 +127,5 @@ def _compile(command: list[str]) -> None:
             os.killpg(compiler.pid, signal.SIGKILL)
             compiler.wait()
     if compiler.returncode != 0:
-        raise BuildError(output.strip()[:MESSAGE_CHARS] or f"the compiler ended with status {compiler.returncode}")
+        message = output.strip()[:MESSAGE_CHARS]
+        raise BuildError(message or f"the compiler ended with status {compiler.returncode}")

@@ -131,12 +131,17 @@ inline vfloat to_floats(vuint small) {  // below 2^31: the signed conversion is 
     return __builtin_convertvector(bits_as<vint>(small), vfloat);
 }
 
+template <int HALF, int... L>
+inline vfloat add_halves(vfloat vector, std::integer_sequence<int, L...> lanes) {
+    if constexpr (HALF == 0) {
+        return vector;
+    } else {
+        return add_halves<HALF / 2>(vector + __builtin_shufflevector(vector, vector, (L ^ HALF)...), lanes);
+    }
+}
+
 inline float sum(vfloat vector) {
-    float part[LANES];
-    std::memcpy(part, &vector, sizeof(part));
-    for (int half = LANES / 2; half > 0; half /= 2)
-        for (int lane = 0; lane < half; ++lane) part[lane] += part[lane + half];
-    return part[0];
+    return add_halves<LANES / 2>(vector, std::make_integer_sequence<int, LANES>{})[0];
 }
 
 // ---- packed rows: MLX's affine quantisation, value = scale * q + bias, LSB first -----------------------

@@ -1,7 +1,8 @@
 """The C++ translation unit of a CPU variant: prelude, constants, generated signature, body, entry points.
 
 Entry point of instance i, called once by each thread of the pool:
-    extern "C" void <op>_<i>(const void* const* in, void* const* out, const long* dims, int thread, int n_threads)
+    extern "C" void <op>_<i>(const void* const* in, void* const* out, const long* dims,
+                             int thread, int n_threads)
 `in` and `out` follow the contract's order, `dims` that of Contract.dims.
 """
 
@@ -38,7 +39,8 @@ def prelude() -> str:
 
 
 def _requirement(macro: str) -> str:
-    return f'#ifndef {macro}\n#error "this variant requires {macro}, which the compiler does not define here"\n#endif'
+    message = f"this variant requires {macro}, which the compiler does not define here"
+    return f'#ifndef {macro}\n#error "{message}"\n#endif'
 
 
 def _copy(symbol: str, choice: Choice, contract: Contract, instance: Instance) -> str:
@@ -54,7 +56,7 @@ def _copy(symbol: str, choice: Choice, contract: Contract, instance: Instance) -
 
 
 def _used(choice: Choice) -> dict[str, int]:
-    """The tunables that the code names: one that sets the launch alone, such as the threads, needs no new build."""
+    """The tunables that the code names: one that sets the launch alone needs no new build."""
     words = set(re.findall(r"\w+", choice.variant.helpers + choice.variant.body))
     return {name: value for name, value in choice.tunables.items() if name in words}
 

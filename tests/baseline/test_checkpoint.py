@@ -7,7 +7,7 @@ from pathlib import Path
 
 import mlx.core as mx
 import pytest
-from mlx_lm.models import llama
+from mlx_lm.models import llama, qwen3_moe
 from mlx_lm.utils import save_config, save_model
 
 from baseline.checkpoint import read_header, write_safetensors
@@ -103,9 +103,21 @@ def test_a_hugging_face_checkpoint_is_to_be_converted_first(tmp_path: Path) -> N
         for expert in range(stacked.shape[0]):
             arrays[name.replace("switch_mlp", f"experts.{expert}")] = stacked[expert]
     mx.save_safetensors(str(src / "model.safetensors"), arrays)
-    refuse(
-        src, r"not an MLX checkpoint: model\.layers\.0\.mlp\.switch_mlp.* convert it first: .*mlx_lm convert"
-    )
+    refuse(src, r"not an MLX checkpoint: model\.layers\.0\.mlp\.switch_mlp.* convert it first: .*mlx_lm convert")
+
+
+def test_experts_that_mlx_lm_stores_otherwise_are_not_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The name is in the checkpoint, but mlx-lm transposes what is under it."""
+    src = make_checkpoint(tmp_path / "src", bits=None, hidden_size=256)
+    name = "model.layers.1.mlp.switch_mlp.down_proj.weight"
+
+    def transposed(arrays: dict[str, mx.array]) -> dict[str, mx.array]:
+        return arrays | {name: mx.swapaxes(arrays[name], 1, 2)}
+
+    arrays = transposed(mx.load(str(src / "model.safetensors")))
+    mx.save_safetensors(str(src / "model.safetensors"), arrays)
+    monkeypatch.setattr(qwen3_moe.Model, "sanitize", lambda self, arrays: transposed(arrays))
+    refuse(src, f"not an MLX checkpoint: {name} is not stored as mlx-lm uses it")
 
 
 def test_a_model_without_experts_is_named_by_its_type(tmp_path: Path) -> None:

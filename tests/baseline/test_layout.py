@@ -58,9 +58,7 @@ def test_397b_experts_have_the_shipped_offsets(bits: int) -> None:
     st.sampled_from([32, 64, 128]),
     st.booleans(),
 )
-def test_segments_are_aligned_apart_and_inside(
-    hidden: int, inner: int, bits: int, group: int, bias: bool
-) -> None:
+def test_segments_are_aligned_apart_and_inside(hidden: int, inner: int, bits: int, group: int, bias: bool) -> None:
     tensors = affine_expert(hidden, inner, bits, group)
     if bias:  # an odd number of 2-byte values before a 4-byte weight
         tensors |= {"gate_proj.bias": ("bfloat16", (inner + 1,)), "up_proj.bias": ("bfloat16", (inner + 1,))}

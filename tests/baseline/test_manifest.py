@@ -42,9 +42,7 @@ def test_the_bundled_model_is_described(packed: tuple[Path, Manifest]) -> None:
     layer = manifest.layers[3]
     assert (layer.file, layer.experts, layer.stride) == ("experts/layer_03.bin", 64, 28_672)
     assert layer.segments[-1].end == 27_648
-    assert layer.quantization == dict.fromkeys(
-        ("gate_proj", "up_proj", "down_proj"), Quantization(64, 4, "affine")
-    )
+    assert layer.quantization == dict.fromkeys(("gate_proj", "up_proj", "down_proj"), Quantization(64, 4, "affine"))
     assert len(layer.checksums) == 64
 
 
@@ -102,9 +100,7 @@ def damage(*path: str | int, value: Any) -> Callable[[dict[str, Any]], None]:
         (damage("files", "../../etc", value=""), "leaves the packed"),
     ],
 )
-def test_a_damaged_manifest_is_refused(
-    copy: Path, change: Callable[[dict[str, Any]], Any], said: str
-) -> None:
+def test_a_damaged_manifest_is_refused(copy: Path, change: Callable[[dict[str, Any]], Any], said: str) -> None:
     path = copy / "manifest.json"
     fields = json.loads(path.read_text())
     change(fields)
@@ -133,9 +129,7 @@ def test_a_truncated_or_grown_file_is_named(copy: Path, name: str) -> None:
             load_manifest(copy)
 
 
-@pytest.mark.parametrize(
-    "name", ["experts/layer_05.bin", "resident.safetensors", "tokenizer.json", "config.json"]
-)
+@pytest.mark.parametrize("name", ["experts/layer_05.bin", "resident.safetensors", "tokenizer.json", "config.json"])
 def test_a_missing_file_is_named(copy: Path, name: str) -> None:
     (copy / name).unlink()
     with pytest.raises(CheckError, match=f"{name} is missing"):

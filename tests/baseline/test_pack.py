@@ -181,20 +181,14 @@ def flipped(path: Path, offset: int, mask: int = 1) -> Iterator[None]:
 
 
 @settings(deadline=None, max_examples=25)
-@given(
-    layer=st.integers(0, 7), expert=st.integers(0, 63), byte=st.integers(0, 28_671), mask=st.integers(1, 255)
-)
-def test_any_flipped_byte_is_found_and_placed(
-    packed: Path, layer: int, expert: int, byte: int, mask: int
-) -> None:
+@given(layer=st.integers(0, 7), expert=st.integers(0, 63), byte=st.integers(0, 28_671), mask=st.integers(1, 255))
+def test_any_flipped_byte_is_found_and_placed(packed: Path, layer: int, expert: int, byte: int, mask: int) -> None:
     entry = load_manifest(packed).layers[layer]
     with flipped(packed / entry.file, expert * entry.stride + byte, mask):
         with pytest.raises(CheckError, match=rf"{entry.file}: layer {layer} .*, expert {expert} is corrupt"):
             verify(packed)
         part = next((s.name for s in entry.segments if s.offset <= byte < s.end), "padding")
-        with pytest.raises(
-            CheckError, match=rf"{entry.file}: layer {layer} .*, expert {expert}: {part} differs"
-        ):
+        with pytest.raises(CheckError, match=rf"{entry.file}: layer {layer} .*, expert {expert}: {part} differs"):
             verify(packed, TINY_MOE)
     verify(packed)
 
@@ -205,9 +199,7 @@ def with_checksum(layer: LayerEntry, expert: int, record: bytes) -> LayerEntry:
     return dataclasses.replace(layer, checksums=tuple(checksums))
 
 
-def test_two_experts_swapped_with_their_checksums_are_found_by_the_source(
-    packed: Path, tmp_path: Path
-) -> None:
+def test_two_experts_swapped_with_their_checksums_are_found_by_the_source(packed: Path, tmp_path: Path) -> None:
     copy = shutil.copytree(packed, tmp_path / "copy")
     manifest = load_manifest(copy)
     layer = manifest.layers[6]
@@ -245,9 +237,7 @@ def test_a_source_that_changed_outside_the_experts_is_found(packed: Path, tmp_pa
 
 def test_verify_against_another_model_says_so(packed: Path, tmp_path: Path) -> None:
     other = make_checkpoint(tmp_path / "other", "qwen3_5_moe")
-    with pytest.raises(
-        CheckError, match=r"manifest\.json does not describe .*other: it was packed from 'tiny-moe'"
-    ):
+    with pytest.raises(CheckError, match=r"manifest\.json does not describe .*other: it was packed from 'tiny-moe'"):
         verify(packed, other)
 
 
@@ -275,9 +265,7 @@ print(peak() - before)
 
 def test_packing_takes_constant_memory(tmp_path: Path) -> None:
     """A checkpoint of 300 MB, nearly all in one layer's experts, through a process that grows by a few MB."""
-    small = make_checkpoint(
-        tmp_path / "src", num_hidden_layers=1, num_experts=8, hidden_size=512, head_dim=128
-    )
+    small = make_checkpoint(tmp_path / "src", num_hidden_layers=1, num_experts=8, hidden_size=512, head_dim=128)
     large = shutil.copytree(small, tmp_path / "large")
     copies = 350
     arrays = mx.load(str(small / "model.safetensors"))

@@ -1,0 +1,191 @@
+"""What is proposed, and what each stage of the judge found out about it: one frozen dataclass a stage."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import Any
+
+from baseline.variant import Variant
+
+IO = "io"  # what `Candidate.changed` says when no op was changed, but the I/O policy
+
+
+class Stage(StrEnum):
+    """The stages of the judge, cheapest first."""
+
+    BUILD = "build"
+    CHECK = "check"
+    BENCH = "bench"
+    ENGINE = "engine"
+    CONFIRM = "confirm"
+
+
+class Status(StrEnum):
+    """How a candidate ended. Only KEPT makes a champion; DISCARDED and TOO_SLOW are honest losers."""
+
+    KEPT = "kept"
+    DISCARDED = "discarded"  # no gain could be shown
+    TOO_SLOW = "too_slow"  # shown to be slower than the champion
+    FAILED_BUILD = "failed_build"
+    WRONG = "wrong"
+    CRASHED = "crashed"
+    TIMEOUT = "timeout"
+
+
+@dataclass(frozen=True)
+class KernelSpec:
+    """A variant by name, with a value for each of its tunables."""
+
+    variant: str
+    tunables: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """A variant and tunables for each op, and an I/O policy (the fields of `baseline.engine.IoPolicy`)."""
+
+    kernels: Mapping[str, KernelSpec]
+    io: Mapping[str, int | str] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """The configuration as JSON types, in the form of a candidate's record."""
+        kernels = {op: {"variant": spec.variant, "tunables": dict(spec.tunables)} for op, spec in self.kernels.items()}
+        return {"kernels": kernels, "io": dict(self.io)}
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> "Configuration":
+        """The inverse of `to_json`. KeyError or TypeError when `record` has another form."""
+        kernels = {op: KernelSpec(spec["variant"], dict(spec["tunables"])) for op, spec in record["kernels"].items()}
+        return cls(kernels, dict(record["io"]))
+
+    def with_kernel(self, op: str, spec: KernelSpec) -> "Configuration":
+        """This configuration with another kernel for `op`."""
+        return replace(self, kernels={**self.kernels, op: spec})
+
+    def with_io(self, setting: str, value: int | str) -> "Configuration":
+        """This configuration with one I/O setting changed."""
+        return replace(self, io={**self.io, setting: value})
+
+
+def candidate_id(configuration: Configuration, sources: Mapping[str, str]) -> str:
+    """The first 12 hex digits of the SHA-256 of the configuration and of each op's source text.
+
+    The sources count, so that an edited variant of the same name is another candidate.
+    """
+    hashes = {op: hashlib.sha256(text.encode()).hexdigest() for op, text in sources.items()}
+    content = json.dumps({"configuration": configuration.to_json(), "sources": hashes}, sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()[:12]
+
+
+def identify(configuration: Configuration, variants: Mapping[str, Mapping[str, Variant]]) -> str:
+    """The id of a configuration of these variants (by op and name), whose files it reads."""
+    kernels = configuration.kernels.items()
+    return candidate_id(configuration, {op: variants[op][spec.variant].path.read_text() for op, spec in kernels})
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A proposed configuration, where it came from, and the one thing that it changes in its parent."""
+
+    id: str
+    parent: str
+    proposer: str
+    hypothesis: str
+    configuration: Configuration
+    changed: str  # an op's name, or 'io'
+
+    def to_json(self) -> dict[str, Any]:
+        """The candidate as JSON types: what `candidates/<id>/candidate.json` holds."""
+        return {
+            "id": self.id,
+            "parent": self.parent,
+            "proposer": self.proposer,
+            "hypothesis": self.hypothesis,
+            "changed": self.changed,
+            "configuration": self.configuration.to_json(),
+        }
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> "Candidate":
+        """The inverse of `to_json`."""
+        return cls(
+            id=record["id"],
+            parent=record["parent"],
+            proposer=record["proposer"],
+            hypothesis=record["hypothesis"],
+            changed=record["changed"],
+            configuration=Configuration.from_json(record["configuration"]),
+        )
+
+
+def changed_part(candidate: Candidate) -> tuple[str, str]:
+    """Variant and tunables (JSON) of the kernel that a candidate brings; '' and the I/O policy for an I/O candidate."""
+    if candidate.changed == IO:
+        return "", json.dumps(dict(candidate.configuration.io), sort_keys=True)
+    spec = candidate.configuration.kernels[candidate.changed]
+    return spec.variant, json.dumps(dict(spec.tunables), sort_keys=True)
+
+
+@dataclass(frozen=True)
+class Speedup:
+    """How many times faster than the champion: estimate and its 95 % bounds. 1.0 is no difference."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a stage ended a candidate's way: a status and one line for the ledger (for a build, all that the compiler said)."""
+
+    status: Status
+    reason: str
+
+
+@dataclass(frozen=True)
+class Built:
+    """Build stage: did it compile?"""
+
+    seconds: float
+    failure: Failure | None = None
+    log: str = ""
+
+
+@dataclass(frozen=True)
+class Checked:
+    """Check stage. `ran`: the process lived; `right`: every output was within its tolerance."""
+
+    ran: bool
+    right: bool
+    errors: Mapping[str, float]  # largest error of each trial, in units of the output's sensitivity
+    seconds: float
+    failure: Failure | None = None
+
+
+@dataclass(frozen=True)
+class Benched:
+    """Bench stage: seconds of each repetition of both arms, in the order in which they were measured (ABBA)."""
+
+    ran: bool
+    champion_s: tuple[float, ...]
+    candidate_s: tuple[float, ...]
+    speedup: Speedup | None
+    seconds: float
+    failure: Failure | None = None
+
+
+@dataclass(frozen=True)
+class EngineResult:
+    """Engine stage. `right`: the golden outputs were reproduced; tokens/s of both arms, ABBA."""
+
+    ran: bool
+    right: bool
+    champion_tokens_per_s: tuple[float, ...]
+    candidate_tokens_per_s: tuple[float, ...]
+    speedup: Speedup | None
+    seconds: float
+    max_kl: float = 0.0
+    failure: Failure | None = None

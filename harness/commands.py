@@ -1,0 +1,222 @@
+"""What each command does. Heavy imports stay inside the commands, so that --help is instant."""
+
+import json
+import sys
+import time
+from argparse import Namespace
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from baseline.errors import UsageError
+from harness.config import Config, chosen_ops
+from harness.paths import cache_folder, data_folder
+
+if TYPE_CHECKING:
+    from baseline.engine import Engine
+    from baseline.golden import GoldenReport
+    from baseline.variant import Choice
+    from harness.confirm import Summary
+    from harness.models import PackedModel
+    from harness.settings import SearchSettings
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a command found: its JSON object, and what did not hold ('' when all did)."""
+
+    fields: Mapping[str, Any]
+    failed: str = ""
+
+
+def say(line: str) -> None:
+    """Progress, on standard error."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def pack(arguments: Namespace, config: Config) -> Result:
+    """`nightforge pack SRC DST`."""
+    from baseline import pack as packing
+    from harness.display import byte_progress
+    from harness.models import find_layout
+
+    src, dst = Path(arguments.src), Path(arguments.dst)
+    layout = find_layout(arguments.layout)
+    start = time.perf_counter()
+    with byte_progress("packing") as progress:
+        manifest = packing.pack(src, dst, layout, progress)
+    if arguments.verify:
+        with byte_progress("verifying") as progress:
+            packing.verify(dst, src, progress)
+    experts = sum(layer.experts for layer in manifest.layers)
+    nbytes = sum(layer.nbytes for layer in manifest.layers) + manifest.resident.nbytes
+    seconds = time.perf_counter() - start
+    verified = ", verified" if arguments.verify else ""
+    say(f"{dst}: {experts} experts, {nbytes / 1e6:.1f} MB in {seconds:.1f} s{verified}")
+    return Result({"experts": experts, "bytes": nbytes, "seconds": seconds, "verified": arguments.verify})
+
+
+def generate(arguments: Namespace, config: Config) -> Result:
+    """`nightforge generate`."""
+    from baseline.engine.generate import generate as run
+
+    engine, _ = _engine(config)
+    prompt = _prompt_tokens(engine.tokenizer, config.prompt)
+
+    def stream(text: str) -> None:
+        print(text, end="", flush=True)
+
+    made = run(engine, prompt, config.max_tokens, (lambda _: None) if arguments.json else stream)
+    if not arguments.json:
+        print()
+    say(
+        f"{len(made.tokens)} tokens, {made.tokens_per_s:.1f} tokens/s; "
+        f"{made.ttft_s:.2f} s to the first token after a prompt of {made.prompt_tokens}; "
+        f"{made.read_bytes_per_token / 1e6:.2f} MB read a token"
+    )
+    say("seconds by phase: " + ", ".join(f"{name} {value:.2f}" for name, value in made.phases.items()))
+    return Result(asdict(made))
+
+
+def golden_record(arguments: Namespace, config: Config) -> Result:
+    """`nightforge golden record`."""
+    from baseline.checkpoint import fingerprint
+    from baseline.golden import tool_score
+    from baseline.record import record
+    from harness.models import checkpoint, golden_folder
+    from harness.paths import BUNDLED, bundled_model
+
+    _use_cpu()
+    source = checkpoint(config.model)
+    # A model without texts of its own is asked about the bundled ones.
+    own = source / "heldout"
+    heldout = own if own.is_dir() else bundled_model() / "heldout"
+    folder = golden_folder(config.golden, fingerprint(source), config.model == BUNDLED)
+    golden = record(source, folder, heldout, say, dtype=config.dtype)
+    score = tool_score(golden, golden.answers)
+    say(f"recorded {config.model} in {config.dtype} to {folder}: perplexity {golden.perplexity():.2f}")
+    fields = {"folder": str(folder), "fingerprint": asdict(golden.fingerprint)}
+    return Result(fields | {"perplexity": golden.perplexity(), "tool_calls": asdict(score)})
+
+
+def golden_check(arguments: Namespace, config: Config) -> Result:
+    """`nightforge golden check`."""
+    from baseline.golden import Fingerprint, compare, load
+    from baseline.questions import answer
+    from harness.models import golden_folder
+
+    engine, packed = _engine(config)
+    golden = load(golden_folder(config.golden, packed.fingerprint, packed.bundled))
+    golden.fingerprint.require(Fingerprint.here(packed.fingerprint, config.dtype))
+    report = compare(golden, answer(engine.model, engine.tokenizer, golden.questions, say))
+    if report.ok:
+        say(_agreement(report))
+    return Result(asdict(report), f"golden mismatch: {report.reason}" if report.reason else "")
+
+
+def _agreement(report: "GoldenReport") -> str:
+    how = "to the last bit" if report.identical else f"within tolerance (largest KL {report.max_kl:.1e})"
+    got = report.tool_calls[1]
+    tools = f"{got.exact} of {got.prompts} tool calls exact" if got.prompts else "no tool prompts"
+    return f"the golden record is reproduced {how}; {tools}"
+
+
+def search(arguments: Namespace, config: Config) -> Result:
+    """`nightforge search`."""
+    from harness.display import print_summary, watch
+    from harness.loop import search as run
+    from harness.report import write_report
+
+    settings = search_settings(arguments, config)
+    with watch(settings) as observer:
+        summary = run(settings, observer)
+    chart, table = write_report(settings.run)
+    print_summary(summary, chart)
+    return Result(_search_fields(summary, chart, table, config))
+
+
+def _search_fields(summary: "Summary", chart: Path, table: Path, config: Config) -> dict[str, Any]:
+    return summary.to_json() | {"proposer": config.proposer.name, "chart": str(chart), "table": str(table)}
+
+
+def search_settings(arguments: Namespace, config: Config) -> "SearchSettings":
+    """The search that a configuration asks for. UsageError for what it cannot be."""
+    from harness.models import golden_folder, packed_model
+    from harness.settings import OPS, SearchSettings
+
+    if arguments.resume and config.run is None:
+        raise UsageError("--resume needs the folder of the run to go on with: run=FOLDER")
+    run = Path(config.run) if config.run else Path("runs") / time.strftime("%Y-%m-%d_%H-%M-%S")
+    packed = packed_model(config.model, say)
+    return SearchSettings(
+        run=run,
+        packed=packed.folder,
+        kernels=data_folder("kernels"),
+        cache=cache_folder() / "build",
+        golden=golden_folder(config.golden, packed.fingerprint, packed.bundled),
+        target=config.target.name,
+        ops=chosen_ops(config, (*OPS, "io")),
+        minutes=config.minutes,
+        min_gain=config.min_gain,
+        timeout_s=config.timeout_s,
+        seed=config.seed,
+        resume=arguments.resume,
+        candidates=config.candidates,
+    )
+
+
+def _use_cpu() -> None:
+    """Compute on the CPU, the one target so far; MLX would choose the GPU of a Mac."""
+    import mlx.core as mx
+
+    mx.set_default_device(mx.cpu)
+
+
+def _engine(config: Config) -> "tuple[Engine, PackedModel]":
+    """The engine of the `model` option with the configuration's kernels and I/O policy."""
+    from baseline.engine import Engine, IoPolicy
+    from harness.models import packed_model
+
+    _use_cpu()
+    choices, io = _configuration(config)
+    policy = IoPolicy(**io)
+    packed = packed_model(config.model, say)
+    engine = Engine.load(packed.folder, config.dtype, config.top_k)
+    engine.configure(choices, policy, kernels=data_folder("kernels"), cache=cache_folder() / "build")
+    return engine, packed
+
+
+def _configuration(config: Config) -> "tuple[dict[str, Choice], dict[str, Any]]":
+    """The kernels and the I/O settings of the `configuration` option; without one, MLX's own ops and `io`."""
+    from baseline.variant import Choice, parse_variant
+    from harness.candidate import Candidate
+
+    if config.configuration is None:
+        return {}, asdict(config.io)
+    path = Path(config.configuration)
+    try:
+        chosen = Candidate.from_json(json.loads(path.read_text())).configuration
+    except OSError as error:
+        raise UsageError(f"configuration {path} cannot be read: {error.strerror}") from None
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise UsageError(f"configuration {path} is not a candidate.json of a search") from None
+    sources = {
+        op: data_folder("kernels") / op / config.target.name / f"{spec.variant}.cpp"
+        for op, spec in chosen.kernels.items()
+    }
+    choices = {op: Choice(parse_variant(sources[op]), spec.tunables) for op, spec in chosen.kernels.items()}
+    return choices, asdict(config.io) | dict(chosen.io)
+
+
+def _prompt_tokens(tokenizer: Any, prompt: str) -> list[int]:
+    """The prompt as a user's message where the model has a chat template, else as it is."""
+    if not prompt:
+        raise UsageError("prompt is empty; give one with prompt='...'")
+    if not tokenizer.has_chat_template:
+        return list(tokenizer.encode(prompt))
+    messages = [{"role": "user", "content": prompt}]
+    return list(tokenizer.apply_chat_template(messages, add_generation_prompt=True))
+
+
+Command = Callable[[Namespace, Config], Result]

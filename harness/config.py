@@ -1,0 +1,114 @@
+"""The configuration of a command: conf/ composed by Hydra with the overrides of the command line."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, fields, is_dataclass
+from typing import Any
+
+from baseline.errors import UsageError
+from harness.paths import data_folder
+
+
+@dataclass
+class Io:
+    """The fields of `baseline.engine.IoPolicy`."""
+
+    threads: int = 4
+    reads_per_expert: int = 1
+    cache: str = "os"
+    schedule: str = "graph"
+
+
+@dataclass
+class Named:
+    """A configuration group whose choice is only a name."""
+
+    name: str = ""
+
+
+@dataclass
+class Config:
+    """Types of conf/config.yaml, which says what each option means; the values are there."""
+
+    target: Named = field(default_factory=Named)
+    proposer: Named = field(default_factory=Named)
+    io: Io = field(default_factory=Io)
+    model: str = ""
+    golden: str | None = None
+    configuration: str | None = None
+    dtype: str = ""
+    top_k: int | None = None
+    prompt: str = ""
+    max_tokens: int = 0
+    op: Any = None
+    minutes: float = 0.0
+    candidates: int | None = None
+    min_gain: float = 0.0
+    timeout_s: float = 0.0
+    seed: int = 0
+    run: str | None = None
+
+
+# Lines of a message that say where in Hydra it went wrong.
+DETAILS = ("full_key", "object_type", "reference_type", "Config search", "provider=", "See http")
+DTYPES = ("float32", "bfloat16", "float16")
+
+
+def known_keys() -> tuple[str, ...]:
+    """What can be overridden: `model`, `io` (the group), `io.threads`, ..."""
+    return tuple(_keys(Config))
+
+
+def _keys(kind: Any, prefix: str = "") -> Iterator[str]:
+    for entry in fields(kind):
+        yield prefix + entry.name
+        if is_dataclass(entry.type) and entry.type is not Named:
+            yield from _keys(entry.type, f"{prefix}{entry.name}.")
+
+
+def load_config(overrides: Sequence[str]) -> Config:
+    """Compose conf/ with `key=value` overrides. UsageError names a key or a value that cannot be."""
+    from hydra import compose, initialize_config_dir
+    from hydra.errors import HydraException
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    for override in overrides:
+        _check_key(override)
+    try:
+        with initialize_config_dir(str(data_folder("conf")), version_base="1.3"):
+            composed = compose("config", overrides=list(overrides))
+        typed = OmegaConf.merge(OmegaConf.structured(Config), composed)
+        config: Any = OmegaConf.to_object(typed)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise UsageError(_explain(error, overrides)) from None
+    return _checked(config)
+
+
+def _check_key(override: str) -> None:
+    key = override.partition("=")[0]
+    if key not in known_keys():
+        raise UsageError(f"unknown override {key!r}; known are {', '.join(known_keys())}")
+
+
+def _explain(error: Exception, overrides: Sequence[str]) -> str:
+    """Hydra's message of many lines as one: what was wrong and, for a group, what there is."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    key = next((line.partition(":")[2].strip() for line in lines if line.startswith("full_key:")), "")
+    given = next((text for text in overrides if text.partition("=")[0] == key), None)
+    shown = [line for line in lines if not line.startswith(DETAILS)]
+    return f"{given or ' '.join(overrides)}: {' '.join(shown)}"
+
+
+def _checked(config: Config) -> Config:
+    if config.dtype not in DTYPES:
+        raise UsageError(f"dtype must be one of {', '.join(DTYPES)}, got {config.dtype!r}")
+    if config.max_tokens < 1:
+        raise UsageError(f"max_tokens must be 1 or more, got {config.max_tokens}")
+    return config
+
+
+def chosen_ops(config: Config, known: Sequence[str]) -> tuple[str, ...]:
+    """The `op` option as a tuple: all that are known, one, or a list. The search checks the names."""
+    if config.op == "all":
+        return tuple(known)
+    return (config.op,) if isinstance(config.op, str) else tuple(map(str, config.op or ()))

@@ -1,0 +1,86 @@
+"""The confirmation: the champion against the seed again, in fresh processes. Only these figures are reported."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from baseline.errors import CheckError
+from harness.candidate import Candidate, Speedup
+from harness.judge import Judge
+from harness.measure import BenchPlan, EnginePlan
+
+BENCH = BenchPlan(blocks=(8, 60), budget_s=3.0)
+ENGINE = EnginePlan(blocks=6, tokens=16)
+
+
+@dataclass(frozen=True)
+class Confirmed:
+    """The champion against the seed: each changed op alone, and decode tokens/s of the whole engine."""
+
+    ops: Mapping[str, Speedup]
+    engine: Speedup
+    seed_tokens_per_s: float
+    champion_tokens_per_s: float
+    max_kl: float
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a search found. The speed-ups are over the seed (the plain kernels).
+
+    evaluated: candidates with a ledger row, the seed left out; kept: those of them that became champion.
+    speedup: of the expert op that gained least (of all changed ops when no expert op was searched), at the bench shapes;
+        1.0 when nothing was kept. None, as `engine` is, when the search was interrupted before its confirmation.
+    """
+
+    run: Path
+    evaluated: int
+    kept: int
+    champion: str
+    speedup: float | None
+    speedup_low: float | None
+    confirmed: Confirmed | None
+    interrupted: bool
+    seconds: float
+    cost_usd: float = 0.0
+
+    def to_json(self) -> dict[str, Any]:
+        """The summary as JSON types."""
+        return {**asdict(self), "run": str(self.run)}
+
+
+def confirm(judge: Judge, champion: Candidate, seed: Candidate, folder: Path) -> Confirmed:
+    """Benches each op that the champion changed, and runs the whole golden record and a decode in the engine.
+
+    CheckError when the champion fails, or answers wrongly, this time.
+    """
+    ops: dict[str, Speedup] = {}
+    for op, spec in champion.configuration.kernels.items():
+        if spec == seed.configuration.kernels[op]:
+            continue
+        _, library = judge.library(op, spec)
+        if library is None:
+            raise CheckError(f"champion {champion.id} no longer builds: {op}/{spec.variant}")
+        benched = judge.bench(op, seed.configuration, library, folder, BENCH)
+        if benched.speedup is None:
+            raise CheckError(f"champion {champion.id} did not confirm: {op} {_reason(benched.failure)}")
+        ops[op] = benched.speedup
+    result = judge.engine(champion.configuration, seed.configuration, folder, judge.golden, ENGINE)
+    if result.failure is not None or result.speedup is None:
+        raise CheckError(f"champion {champion.id} did not confirm: engine {_reason(result.failure)}")
+    speeds = [float(np.median(arm)) for arm in (result.champion_tokens_per_s, result.candidate_tokens_per_s)]
+    return Confirmed(ops, result.speedup, speeds[0], speeds[1], result.max_kl)
+
+
+def headline(confirmed: Confirmed, searched: tuple[str, ...]) -> Speedup:
+    """The speed-up to report: of the expert op that gained least, 1.0 for one that did not change."""
+    experts = [op for op in searched if op.startswith("expert_")] or [*confirmed.ops]
+    gains = [confirmed.ops.get(op, Speedup(1.0, 1.0, 1.0)) for op in experts]
+    return min(gains, key=lambda gain: gain.value, default=Speedup(1.0, 1.0, 1.0))
+
+
+def _reason(failure: Any) -> str:
+    return failure.reason if failure else "was not measured"

@@ -1,0 +1,135 @@
+"""What a person sees of a long command: progress bars, the live table of a search, its summary."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+from rich.table import Table
+from rich.text import Text
+
+from baseline.pack import Progress as OnBytes
+from harness.candidate import Candidate, Speedup, Stage, Status
+from harness.confirm import Summary
+from harness.ledger import Row
+from harness.progress import Observer
+from harness.settings import SearchSettings
+
+LATEST = 8  # rows of the live table
+STYLES = {Status.KEPT: "green", Status.DISCARDED: "dim", Status.TOO_SLOW: "dim"}
+
+
+def console() -> Console:
+    """Standard error: standard output is for results."""
+    return Console(file=sys.stderr, highlight=False)
+
+
+@contextmanager
+def byte_progress(what: str) -> Iterator[OnBytes]:
+    """A progress bar on a terminal; nothing elsewhere."""
+    columns = (TextColumn(what), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with Progress(*columns, console=console(), transient=True, disable=not sys.stderr.isatty()) as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+@contextmanager
+def watch(settings: SearchSettings) -> Iterator[Observer]:
+    """An observer for a search: a live table on a terminal, a line for each candidate elsewhere."""
+    if not sys.stderr.isatty():
+        yield Lines()
+        return
+    # Refreshed at each event and never by a thread of its own, which would disturb the measurements.
+    with Live(console=console(), auto_refresh=False) as live:
+        yield LiveTable(live, settings)
+
+
+class Lines:
+    """One line for each candidate."""
+
+    def __init__(self) -> None:
+        self._console = console()
+        self._number = 0
+
+    def on_stage(self, candidate: Candidate, stage: Stage) -> None:
+        if stage is Stage.CONFIRM:
+            self._console.print("confirming the champion in fresh processes")
+
+    def on_row(self, row: Row) -> None:
+        line = f"{self._number:4d} {row.elapsed_s:6.1f} s  {row.status:12} {gain(row):>8}  {title(row)}"
+        self._console.print(line + (f"  ({row.reason})" if row.reason else ""), markup=False, soft_wrap=True)
+        self._number += 1
+
+    def on_champion(self, candidate: Candidate, row: Row) -> None:
+        """Its row has said so."""
+
+
+class LiveTable:
+    """The latest candidates, what runs now, and the champion."""
+
+    def __init__(self, live: Live, settings: SearchSettings) -> None:
+        self._live, self._settings = live, settings
+        self._rows: list[Row] = []
+        self._now = "measuring the seed"
+        self._champion = ""
+
+    def on_stage(self, candidate: Candidate, stage: Stage) -> None:
+        self._now = f"{stage}: {candidate.hypothesis}"
+        self._refresh()
+
+    def on_row(self, row: Row) -> None:
+        self._rows.append(row)
+        self._refresh()
+
+    def on_champion(self, candidate: Candidate, row: Row) -> None:
+        self._champion = f"champion {row.id}: {title(row)}"
+        self._refresh()
+
+    def _refresh(self) -> None:
+        table = Table(title=f"{self._settings.run} · {len(self._rows)} candidates", title_justify="left")
+        for heading in ("at", "status", "speed-up", "candidate", "reason"):
+            table.add_column(heading, overflow="ellipsis", no_wrap=True)
+        for row in self._rows[-LATEST:]:
+            cells = (f"{row.elapsed_s:.0f} s", str(row.status), gain(row), title(row), row.reason)
+            table.add_row(*map(Text, cells), style=STYLES.get(row.status, "red"))
+        self._live.update(Group(table, Text(self._champion, style="green"), Text(self._now)), refresh=True)
+
+
+def gain(row: Row) -> str:
+    """A row's speed-up as text; '' when it was not measured."""
+    return f"{row.speedup:.2f}x" if row.speedup == row.speedup else ""
+
+
+def title(row: Row) -> str:
+    """What a row's candidate is, in a few words."""
+    return f"{row.op} {row.variant} {row.tunables}".replace('"', "").strip() if row.op else "seed: the plain kernels"
+
+
+def print_summary(summary: Summary, chart: Path) -> None:
+    """What was found, by how much, end to end, and where the record lies."""
+    out = console()
+    out.print(
+        f"{summary.evaluated} candidates in {summary.seconds:.0f} s, {summary.kept} kept; champion {summary.champion}"
+    )
+    if summary.confirmed is None:
+        out.print(
+            f"interrupted before the champion was confirmed; go on with: nightforge search --resume run={summary.run}",
+            soft_wrap=True,
+        )
+    else:
+        table = Table("confirmed in fresh processes", "over the plain kernels", "95 % interval")
+        for op, speedup in summary.confirmed.ops.items():
+            table.add_row(f"{op}, bench shape", *bounds(speedup))
+        table.add_row("decode, whole engine", *bounds(summary.confirmed.engine))
+        out.print(table)
+        slow, fast = summary.confirmed.seed_tokens_per_s, summary.confirmed.champion_tokens_per_s
+        out.print(f"end to end: {slow:.1f} to {fast:.1f} tokens/s; largest KL {summary.confirmed.max_kl:.1e}")
+    out.print(f"record: {summary.run}   chart: {chart}", soft_wrap=True)
+
+
+def bounds(speedup: Speedup) -> tuple[str, str]:
+    """A speed-up and its interval as text."""
+    return f"{speedup.value:.2f}x", f"{speedup.low:.2f} to {speedup.high:.2f}"

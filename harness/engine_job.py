@@ -1,0 +1,42 @@
+"""The child's `engine` job: a candidate in the whole engine, first what it answers, then how fast it decodes."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from baseline.engine import Engine, IoPolicy
+from baseline.questions import Questions, answer
+from baseline.variant import Choice, parse_variant
+
+
+def run(job: Mapping[str, Any]) -> dict[str, Any]:
+    """Puts the questions to the candidate, then decodes with both arms in ABBA order.
+
+    The answers go to the file `answers`, for the parent to compare; back come the tokens/s of each decode by arm. The
+    golden answers never come here.
+    """
+    engine = Engine.load(Path(job["packed"]))
+    champion, candidate = job["arms"]
+    configure(engine, job, candidate)
+    questions = Questions.from_json(job["questions"])
+    answer(engine.model, engine.tokenizer, questions).save(Path(job["answers"]))
+    speeds: dict[str, list[float]] = {champion: [], candidate: []}
+    for name in (candidate, champion):  # warm-up: builds, page cache, MLX's own compilation
+        configure(engine, job, name)
+        engine.decode(job["prompt"], 4)
+    for name in (champion, candidate, candidate, champion) * job["blocks"]:
+        configure(engine, job, name)
+        speeds[name].append(decode_speed(engine, job["prompt"], job["tokens"]))
+    return {"tokens_per_s": speeds}
+
+
+def configure(engine: Engine, job: Mapping[str, Any], name: str) -> None:
+    """Gives the engine the kernels and the I/O policy of an arm."""
+    arm = job["arms"][name]
+    choices = {op: Choice(parse_variant(Path(c["path"])), c["tunables"]) for op, c in arm["choices"].items()}
+    engine.configure(choices, IoPolicy(**arm["io"]), kernels=Path(job["kernels"]), cache=Path(job["cache"]))
+
+
+def decode_speed(engine: Engine, prompt: list[int], tokens: int) -> float:
+    """Tokens/s of a greedy decode, the prefill and the first token left out."""
+    return (tokens - 1) / sum(engine.decode(prompt, tokens).token_s)

@@ -1,0 +1,179 @@
+"""The judge: takes one candidate through the stages, cheapest first, until one fails."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from baseline.contract import load_contract
+from baseline.errors import CheckError
+from baseline.golden import Fingerprint, Golden, load
+from baseline.manifest import load_manifest
+from baseline.variant import Choice, Variant
+from harness.build import OpLibrary, build
+from harness.candidate import (
+    IO,
+    Benched,
+    Built,
+    Candidate,
+    Checked,
+    Configuration,
+    EngineResult,
+    Failure,
+    KernelSpec,
+    Speedup,
+    Stage,
+    Status,
+)
+from harness.keep import decide, guard
+from harness.measure import BenchPlan, EngineArm, EnginePlan, EngineSetting, bench, bench_inputs, run_engine
+from harness.progress import Observer
+from harness.settings import SearchSettings
+from harness.verify import measure_noise, verify
+
+DTYPE = "float32"  # what the engine computes in, and so the golden record
+SEED_TIMEOUTS = 4  # the plain kernels are slow, and check all ops before the first candidate
+
+
+@dataclass
+class Verdict:
+    """What the stages found out about a candidate; a stage that was not reached is None."""
+
+    stage: Stage = Stage.BUILD
+    built: Built | None = None
+    checked: Checked | None = None
+    benched: Benched | None = None
+    engine: EngineResult | None = None
+    failure: Failure | None = None
+
+    @property
+    def status(self) -> Status:
+        """KEPT when no stage failed."""
+        return self.failure.status if self.failure else Status.KEPT
+
+
+@dataclass
+class Judge:
+    """Judges the candidates of one search. `scratch` holds what they share: bench inputs, the seed's runs."""
+
+    settings: SearchSettings
+    variants: dict[str, dict[str, Variant]]
+    observer: Observer
+    scratch: Path
+    golden: Golden = field(init=False)
+    noise: dict[str, dict[str, float]] = field(init=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Loads the golden record. UsageError or CheckError when it, or the packed model, is not what it should be."""
+        manifest = load_manifest(self.settings.packed)
+        self.golden = load(self.settings.golden)
+        self.golden.fingerprint.require(Fingerprint.here(manifest.source.fingerprint, DTYPE))
+        self.contracts = {op: load_contract(self.settings.kernels / op) for op in self.variants}
+
+    def library(self, op: str, spec: KernelSpec) -> tuple[Built, OpLibrary | None]:
+        """Builds a kernel."""
+        return build(self.choice(op, spec), self.contracts[op], self.settings.cache)
+
+    def choice(self, op: str, spec: KernelSpec) -> Choice:
+        """The variant and tunables that a kernel's specification names."""
+        return Choice(self.variants[op][spec.variant], spec.tunables)
+
+    def arm(self, configuration: Configuration) -> EngineArm:
+        """A configuration as the engine takes it."""
+        return EngineArm({op: self.choice(op, spec) for op, spec in configuration.kernels.items()}, configuration.io)
+
+    def measure_seed(self, seed: Candidate, ops: tuple[str, ...]) -> None:
+        """Measures the seed's own errors, which become every candidate's tolerance.
+
+        CheckError when the seed does not build, crashes or computes nonsense: nothing can be searched from it.
+        """
+        for op in ops:
+            self.observer.on_stage(seed, Stage.CHECK)
+            library = self._sound(op, seed.configuration.kernels[op])
+            timeout_s = SEED_TIMEOUTS * self.settings.timeout_s
+            checked = measure_noise(library, self.settings.seed, self.scratch, timeout_s)
+            if checked.failure is not None:
+                raise CheckError(f"the seed's {op} kernel is not sound: {checked.failure.reason}")
+            self.noise[op] = dict(checked.errors)
+            bench_inputs(library, self.inputs(op), self.settings.seed)
+
+    def check_engine(self, seed: Candidate) -> EngineResult:
+        """The seed in the whole engine, untimed. CheckError when it does not answer as the golden record does."""
+        self.observer.on_stage(seed, Stage.ENGINE)
+        same = seed.configuration
+        result = self.engine(same, same, self.scratch, self.golden.quick(), EnginePlan(blocks=0))
+        if result.failure is not None:
+            raise CheckError(f"the seed is not sound in the engine: {result.failure.reason}")
+        return result
+
+    def inputs(self, op: str) -> Path:
+        """The file of an op's bench inputs."""
+        return self.scratch / f"{op}.bench.npz"
+
+    def evaluate(self, candidate: Candidate, champion: Candidate, folder: Path, seed: int) -> Verdict:
+        """All stages for a candidate that changes one op of the champion, or its I/O policy."""
+        verdict = Verdict()
+        if candidate.changed != IO:
+            self._evaluate_kernel(candidate, champion, folder, seed, verdict)
+        if verdict.failure is None:
+            self._evaluate_engine(candidate, champion, folder, verdict)
+        return verdict
+
+    def _evaluate_kernel(
+        self, candidate: Candidate, champion: Candidate, folder: Path, seed: int, verdict: Verdict
+    ) -> None:
+        op, timeout_s = candidate.changed, self.settings.timeout_s
+        self._enter(Stage.BUILD, candidate, verdict)
+        verdict.built, library = self.library(op, candidate.configuration.kernels[op])
+        if library is None:
+            verdict.failure = verdict.built.failure
+            return
+        self._enter(Stage.CHECK, candidate, verdict)
+        verdict.checked = verify(library, self.noise[op], seed, folder, timeout_s)
+        if verdict.checked.failure is not None:
+            verdict.failure = verdict.checked.failure
+            return
+        self._enter(Stage.BENCH, candidate, verdict)
+        verdict.benched = self.bench(op, champion.configuration, library, folder, BenchPlan())
+        verdict.failure = verdict.benched.failure or self._decide(verdict.benched.speedup)
+
+    def bench(self, op: str, champion: Configuration, candidate: OpLibrary, folder: Path, plan: BenchPlan) -> Benched:
+        """One op of the champion against a candidate's kernel, alone."""
+        old = self._sound(op, champion.kernels[op])
+        return bench(old, candidate, self.inputs(op), folder, self.settings.timeout_s, plan)
+
+    def _evaluate_engine(self, candidate: Candidate, champion: Candidate, folder: Path, verdict: Verdict) -> None:
+        self._enter(Stage.ENGINE, candidate, verdict)
+        result = self.engine(candidate.configuration, champion.configuration, folder, self.golden.quick(), EnginePlan())
+        verdict.engine = result
+        if result.failure is not None or result.speedup is None:
+            verdict.failure = result.failure
+        elif candidate.changed == IO:
+            verdict.failure = self._decide(result.speedup)
+        else:
+            verdict.failure = guard(result.speedup, self.settings.min_gain)
+
+    def engine(
+        self,
+        candidate: Configuration,
+        champion: Configuration,
+        folder: Path,
+        golden: Golden,
+        plan: EnginePlan,
+    ) -> EngineResult:
+        """A configuration in the whole engine, against the champion's."""
+        setting = EngineSetting(self.settings.packed, self.settings.kernels, self.settings.cache)
+        arms = self.arm(champion), self.arm(candidate)
+        return run_engine(*arms, golden, setting, folder, SEED_TIMEOUTS * self.settings.timeout_s, plan)
+
+    def _decide(self, measured: Speedup | None) -> Failure | None:
+        return decide(measured, self.settings.min_gain) if measured else None
+
+    def _enter(self, stage: Stage, candidate: Candidate, verdict: Verdict) -> None:
+        verdict.stage = stage
+        self.observer.on_stage(candidate, stage)
+
+    def _sound(self, op: str, spec: KernelSpec) -> OpLibrary:
+        built, library = self.library(op, spec)
+        if library is None:
+            reason = built.failure.reason if built.failure else ""
+            raise CheckError(f"{op}/{spec.variant} no longer builds: {reason}")
+        return library

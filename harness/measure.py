@@ -1,0 +1,155 @@
+"""The bench and the engine stage: runs two arms side by side in a child and reduces their times to a speed-up."""
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from baseline.golden import Golden, compare
+from baseline.questions import Answers
+from baseline.samples import sample_inputs
+from baseline.variant import Choice
+from harness.build import OpLibrary
+from harness.candidate import Benched, EngineResult, Failure, Status
+from harness.keep import log_ratios, speedup
+from harness.sandbox import ChildResult, ChildStatus, run_child
+from harness.verify import STATUS, output_arrays
+
+CHAMPION, CANDIDATE = "champion", "candidate"
+Arms = tuple[tuple[float, ...], tuple[float, ...]]
+
+
+@dataclass(frozen=True)
+class BenchPlan:
+    """How long a bench may take: ABBA blocks (least, most) and the seconds that it aims at between them."""
+
+    blocks: tuple[int, int] = (6, 60)
+    budget_s: float = 1.5
+
+
+@dataclass(frozen=True)
+class EnginePlan:
+    """ABBA blocks of decodes, and the tokens of each decode and of the prompt before it."""
+
+    blocks: int = 5
+    tokens: int = 12
+    prompt: int = 8
+
+
+def bench_inputs(library: OpLibrary, file: Path, seed: int) -> None:
+    """Writes the inputs of the contract's bench shape, unless `file` is there."""
+    if not file.exists():
+        contract = library.contract
+        arrays = sample_inputs(contract, contract.bench[0], np.random.default_rng(seed))
+        partial = file.with_suffix(".partial.npz")
+        np.savez(partial, allow_pickle=False, **arrays)
+        partial.replace(file)
+
+
+def bench(
+    champion: OpLibrary, candidate: OpLibrary, inputs: Path, folder: Path, timeout_s: float, plan: BenchPlan
+) -> Benched:
+    """Times a candidate's kernel against the champion's, alone, at the contract's bench shape.
+
+    `inputs` is `bench_inputs`'s file. A crash or a timeout is data.
+    """
+    case = candidate.contract.bench[0]
+    job = {
+        "kind": "bench",
+        "inputs": str(inputs.resolve()),
+        "input_order": [tensor.name for tensor in candidate.contract.inputs],
+        "outputs": output_arrays(candidate.contract, case),
+        "dims": [case.dims[name] for name in candidate.contract.dims],
+        "arms": {CHAMPION: champion.entry(case), CANDIDATE: candidate.entry(case)},
+        "blocks": plan.blocks,
+        "budget_s": plan.budget_s,
+    }
+    result = run_child(job, folder, timeout_s)
+    if result.status is not ChildStatus.OK:
+        return Benched(False, (), (), None, result.seconds, _failure(result))
+    old, new = _arms(result.payload["seconds"])
+    return Benched(True, old, new, speedup(log_ratios(old, new)), result.seconds)
+
+
+@dataclass(frozen=True)
+class EngineArm:
+    """What the engine is configured with."""
+
+    choices: Mapping[str, Choice]
+    io: Mapping[str, int | str]
+
+    def to_json(self) -> dict[str, Any]:
+        """As the child's job wants it."""
+        choices = {
+            op: {"path": str(choice.variant.path.resolve()), "tunables": dict(choice.tunables)}
+            for op, choice in self.choices.items()
+        }
+        return {"choices": choices, "io": dict(self.io)}
+
+
+@dataclass(frozen=True)
+class EngineSetting:
+    """Where the engine stage finds things: packed model, contracts and variants, compiled libraries."""
+
+    packed: Path
+    kernels: Path
+    cache: Path
+
+
+def run_engine(
+    champion: EngineArm,
+    candidate: EngineArm,
+    golden: Golden,
+    setting: EngineSetting,
+    folder: Path,
+    timeout_s: float,
+    plan: EnginePlan,
+) -> EngineResult:
+    """Compares the candidate's answers with the golden ones, and times its decode against the champion's.
+
+    With no blocks in `plan` nothing is timed. A crash, a timeout or a wrong answer is data.
+    """
+    started = time.perf_counter()
+    answers = folder / "engine.answers.safetensors"
+    answers.unlink(missing_ok=True)
+    job = {
+        "kind": "engine",
+        "packed": str(setting.packed.resolve()),
+        "kernels": str(setting.kernels.resolve()),
+        "cache": str(setting.cache.resolve()),
+        "arms": {CHAMPION: champion.to_json(), CANDIDATE: candidate.to_json()},
+        "questions": golden.questions.to_json(),
+        "answers": str(answers.resolve()),
+        "prompt": list(golden.questions.prompts[0].tokens[: plan.prompt]),
+        "tokens": plan.tokens,
+        "blocks": plan.blocks,
+    }
+    result = run_child(job, folder, timeout_s)
+
+    def end(ran: bool, failure: Failure | None, max_kl: float = math.inf) -> EngineResult:
+        old, new = _arms(result.payload["tokens_per_s"]) if ran else ((), ())
+        measured = speedup(log_ratios(new, old)) if old else None  # speeds: the inverse of times
+        seconds = time.perf_counter() - started
+        return EngineResult(ran, ran and failure is None, old, new, measured, seconds, max_kl, failure)
+
+    if result.status is not ChildStatus.OK:
+        return end(False, _failure(result))
+    try:
+        report = compare(golden, Answers.load(answers))
+    except (RuntimeError, KeyError, ValueError) as error:
+        return end(False, Failure(Status.CRASHED, f"left no answers: {error}"))
+    if not report.ok:
+        return end(True, Failure(Status.WRONG, f"golden: {report.reason}"), report.max_kl)
+    return end(True, None, report.max_kl)
+
+
+def _arms(samples: Mapping[str, Sequence[float]]) -> Arms:
+    return tuple(samples[CHAMPION]), tuple(samples[CANDIDATE])
+
+
+def _failure(result: ChildResult) -> Failure:
+    return Failure(STATUS[result.status], result.reason)

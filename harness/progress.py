@@ -1,0 +1,32 @@
+"""What a search tells whoever watches it."""
+
+from typing import Protocol
+
+from harness.candidate import Candidate, Stage
+from harness.ledger import Row
+
+
+class Observer(Protocol):
+    """Callbacks of a running search, in its own thread, between the measurements and never during one."""
+
+    def on_stage(self, candidate: Candidate, stage: Stage) -> None:
+        """`candidate` enters `stage`."""
+
+    def on_row(self, row: Row) -> None:
+        """A candidate's outcome was recorded."""
+
+    def on_champion(self, candidate: Candidate, row: Row) -> None:
+        """There is a new champion (the first is the seed)."""
+
+
+class Silent:
+    """An observer that shows nothing."""
+
+    def on_stage(self, candidate: Candidate, stage: Stage) -> None:
+        """Shows nothing."""
+
+    def on_row(self, row: Row) -> None:
+        """Shows nothing."""
+
+    def on_champion(self, candidate: Candidate, row: Row) -> None:
+        """Shows nothing."""

@@ -1,0 +1,1 @@
+"""One proposer a file."""

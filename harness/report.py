@@ -1,0 +1,160 @@
+"""The record of a search for people: the progress chart and the table of what was kept."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from baseline.errors import UsageError
+from harness.candidate import Status
+from harness.ledger import Row, load_rows
+
+# Okabe and Ito's palette, which colour-blind readers can tell apart; the shapes differ too.
+GREEN, ORANGE, BLUE, PINK, SKY, GREY = "#009E73", "#D55E00", "#0072B2", "#CC79A7", "#56B4E9", "#999999"
+LINE_COLOURS = (BLUE, ORANGE, PINK, SKY)
+MEASURED = (Status.KEPT, Status.DISCARDED, Status.TOO_SLOW)
+LABEL_WORDS = 3
+
+
+@dataclass(frozen=True)
+class Point:
+    """A candidate on the chart: `speedup` is that of its op over the seed's, nan when it was not measured."""
+
+    number: int
+    row: Row
+    speedup: float
+    best: float  # of this op, after this candidate
+
+
+def points(rows: Sequence[Row]) -> list[Point]:
+    """The candidates of a ledger without the seed.
+
+    A row's speed-up is over the champion of its time, so an op's over the seed is the product of those kept
+    before it with its own.
+    """
+    best: dict[str, float] = {}
+    made = []
+    for number, row in enumerate(rows[1:], start=1):
+        before = best.get(row.op, 1.0)
+        speedup = before * row.speedup if row.status in MEASURED else np.nan
+        best[row.op] = speedup if row.status is Status.KEPT else before
+        made.append(Point(number, row, float(speedup), best[row.op]))
+    return made
+
+
+def write_report(run: Path) -> tuple[Path, Path]:
+    """Write `progress.png` and `kept.md` into a run folder. UsageError when it holds no ledger."""
+    rows = load_rows(run / "ledger.tsv")
+    if not rows:
+        raise UsageError(f"{run} holds no search: it has no ledger.tsv with rows")
+    chart, table = run / "progress.png", run / "kept.md"
+    draw(points(rows), chart)
+    table.write_text(kept_table(points(rows)))
+    return chart, table
+
+
+def draw(made: Sequence[Point], path: Path) -> None:
+    """The progress chart: candidate number against the speed-up of its op over the plain kernel."""
+    figure = Figure(figsize=(9, 5), dpi=150, layout="constrained")
+    axes = figure.add_subplot()
+    top = max([p.speedup for p in made if p.speedup == p.speedup], default=1.0)
+    low = min([p.speedup for p in made if p.speedup == p.speedup], default=1.0)
+    floor = 0.8 * min(low, 1.0)
+    _draw_best(axes, made)
+    _scatter(
+        axes,
+        [p for p in made if p.speedup == p.speedup and p.row.status is not Status.KEPT],
+        None,
+        "o",
+        GREY,
+        "discarded",
+    )
+    _scatter(axes, [p for p in made if p.speedup != p.speedup], floor, "x", ORANGE, "failed")
+    _scatter(axes, [p for p in made if p.row.status is Status.KEPT], None, "o", GREEN, "kept")
+    _label(axes, [p for p in made if p.row.status is Status.KEPT])
+    if top > 3:
+        axes.set_yscale("log", base=2)
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}x"))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set_ylim(0.85 * floor, 1.35 * top)
+    axes.set_xlabel("candidate", fontsize=13)
+    axes.set_ylabel("speed-up over the plain kernel", fontsize=13)
+    axes.tick_params(labelsize=12)
+    axes.grid(axis="y", alpha=0.3)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(fontsize=11, loc="upper left", framealpha=0.9)
+    figure.savefig(path)
+
+
+def _scatter(axes: Any, made: Sequence[Point], y: float | None, marker: str, colour: str, label: str) -> None:
+    if made:
+        heights = [p.speedup if y is None else y for p in made]
+        size = 70 if label == "kept" else 30
+        axes.scatter(
+            [p.number for p in made],
+            heights,
+            s=size,
+            marker=marker,
+            color=colour,
+            label=f"{label} ({len(made)})",
+            zorder=3,
+        )
+
+
+def _draw_best(axes: Any, made: Sequence[Point]) -> None:
+    """The running best of each op that gained anything, as a step line."""
+    gained = [op for op in dict.fromkeys(p.row.op for p in made) if any(p.row.op == op and p.best != 1 for p in made)]
+    for op, colour in zip(gained, LINE_COLOURS, strict=False):
+        numbers, heights = [0], [1.0]
+        for point in made:
+            numbers.append(point.number)
+            heights.append(point.best if point.row.op == op else heights[-1])
+        axes.step(numbers, heights, where="post", color=colour, linewidth=2, label=f"{op} {heights[-1]:.1f}x")
+
+
+def _label(axes: Any, kept: Sequence[Point]) -> None:
+    """A few words at each kept candidate, above and below their dots in turn, lest neighbours collide."""
+    for i, point in enumerate(kept):
+        above = i % 2 == 0
+        axes.annotate(
+            short(point.row),
+            (point.number, point.speedup),
+            textcoords="offset points",
+            fontsize=9,
+            xytext=(0, 9 if above else -9),
+            ha="center",
+            va="bottom" if above else "top",
+        )
+
+
+def short(row: Row) -> str:
+    """The first words of what a candidate changed."""
+    words = (row.variant or row.hypothesis).replace("_", " ").split()
+    return " ".join(words[:LABEL_WORDS])
+
+
+def kept_table(made: Sequence[Point]) -> str:
+    """A Markdown table of the candidates that became champion."""
+    lines = [
+        "| # | op | kernel | over the last champion (95 % interval) | over the plain kernel | hypothesis |",
+        "|---:|---|---|---|---:|---|",
+    ]
+    return "\n".join([*lines, *_kept_lines(made)]) + "\n"
+
+
+def _kept_lines(made: Sequence[Point]) -> Iterator[str]:
+    for point in made:
+        if point.row.status is Status.KEPT:
+            row = point.row
+            kernel = _cell(f"{row.variant} {row.tunables}".strip())
+            interval = f"{row.speedup:.2f}x ({row.speedup_low:.2f} to {row.speedup_high:.2f})"
+            gain = f"{point.speedup:.2f}x"
+            yield f"| {point.number} | {row.op} | {kernel} | {interval} | {gain} | {_cell(row.hypothesis)} |"
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|")

@@ -1,0 +1,70 @@
+"""What the ledger says about a candidate, from what the judge found out."""
+
+import math
+
+from harness.candidate import IO, Candidate, EngineResult, Speedup, Stage, Status, changed_part
+from harness.judge import Verdict
+from harness.ledger import Row
+
+NOT_MEASURED = Speedup(math.nan, math.nan, math.nan)
+
+
+def to_row(candidate: Candidate, verdict: Verdict, seconds: float, elapsed_s: float) -> Row:
+    """The row of a judged candidate. The speed-up of an I/O policy is the engine's."""
+    alone = verdict.benched.speedup if verdict.benched else None
+    engine = verdict.engine.speedup if verdict.engine else None
+    deciding = (engine if candidate.changed == IO else alone) or NOT_MEASURED
+    whole = engine or NOT_MEASURED
+    variant, tunables = changed_part(candidate)
+    return Row(
+        id=candidate.id,
+        parent=candidate.parent,
+        proposer=candidate.proposer,
+        status=verdict.status,
+        stage=verdict.stage,
+        reason=verdict.failure.reason if verdict.failure else "",
+        op=candidate.changed,
+        variant=variant,
+        tunables=tunables,
+        speedup=deciding.value,
+        speedup_low=deciding.low,
+        speedup_high=deciding.high,
+        engine_speedup=whole.value,
+        engine_speedup_low=whole.low,
+        engine_speedup_high=whole.high,
+        build_s=verdict.built.seconds if verdict.built else 0.0,
+        check_s=verdict.checked.seconds if verdict.checked else 0.0,
+        bench_s=verdict.benched.seconds if verdict.benched else 0.0,
+        engine_s=verdict.engine.seconds if verdict.engine else 0.0,
+        seconds=seconds,
+        elapsed_s=elapsed_s,
+        hypothesis=candidate.hypothesis,
+    )
+
+
+def seed_row(seed: Candidate, engine: EngineResult, seconds: float) -> Row:
+    """The first row of a ledger: the seed is the first champion, and everything is measured against it."""
+    return Row(
+        id=seed.id,
+        parent="",
+        proposer=seed.proposer,
+        status=Status.KEPT,
+        stage=Stage.ENGINE,
+        reason="",
+        op="",
+        variant="",
+        tunables="",
+        speedup=1.0,
+        speedup_low=1.0,
+        speedup_high=1.0,
+        engine_speedup=1.0,
+        engine_speedup_low=1.0,
+        engine_speedup_high=1.0,
+        build_s=0.0,
+        check_s=0.0,
+        bench_s=0.0,
+        engine_s=engine.seconds,
+        seconds=seconds,
+        elapsed_s=seconds,
+        hypothesis=seed.hypothesis,
+    )

@@ -1,0 +1,69 @@
+"""What a run leaves on disk, beside the ledger: a folder for each candidate, the settings, the summary."""
+
+import json
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from baseline.errors import CheckError, UsageError
+from baseline.variant import Variant
+from harness.candidate import Candidate
+from harness.judge import Verdict
+from harness.ledger import load_rows
+from harness.settings import SearchSettings, writable
+
+
+class RunFolder:
+    """`ledger.tsv`, `study.db`, `settings.json`, `summary.json`, `candidates/<id>/`, `scratch/`."""
+
+    def __init__(self, settings: SearchSettings) -> None:
+        """Makes the folder. UsageError when it cannot be written, or holds a search that is not to be resumed."""
+        self.path = writable(settings.run)
+        self.ledger = self.path / "ledger.tsv"
+        self.study = self.path / "study.db"
+        if load_rows(self.ledger) and not settings.resume:
+            raise UsageError(f"{self.path} already holds a search: resume it, or choose another folder")
+        if not self.ledger.exists() and settings.resume:
+            raise UsageError(f"{self.path} holds no search to resume: there is no {self.ledger.name}")
+        writable(settings.cache)
+        self.scratch = writable(self.path / "scratch")
+        self.write("settings.json", asdict(settings))
+
+    def write(self, name: str, record: Any) -> None:
+        """Writes a JSON file, whole or not at all."""
+        partial = self.path / f"{name}.partial"
+        partial.write_text(json.dumps(record, indent=1, default=str) + "\n")
+        partial.replace(self.path / name)
+
+    def candidate(self, identity: str) -> Path:
+        """A candidate's folder, made if it is missing."""
+        folder = self.path / "candidates" / identity
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def record(self, candidate: Candidate, variants: dict[str, dict[str, Variant]]) -> Path:
+        """Writes who a candidate is, with the sources of its kernels, and returns its folder."""
+        folder = self.candidate(candidate.id)
+        (folder / "candidate.json").write_text(json.dumps(candidate.to_json(), indent=1) + "\n")
+        for op, spec in candidate.configuration.kernels.items():
+            source = variants[op][spec.variant].path
+            shutil.copyfile(source, folder / f"{op}{source.suffix}")
+        return folder
+
+    def record_verdict(self, candidate: Candidate, verdict: Verdict) -> None:
+        """Writes the raw samples of all stages, and the compiler's output; drops the arrays that a check exchanged."""
+        folder = self.candidate(candidate.id)
+        (folder / "samples.json").write_text(json.dumps(asdict(verdict), indent=1) + "\n")
+        if verdict.built is not None:
+            (folder / "build.log").write_text(verdict.built.log)
+        for exchanged in (*folder.glob("*.npz"), *folder.glob("*.safetensors")):
+            exchanged.unlink()
+
+    def load(self, identity: str) -> Candidate:
+        """A recorded candidate. CheckError when its record is missing or damaged."""
+        path = self.path / "candidates" / identity / "candidate.json"
+        try:
+            return Candidate.from_json(json.loads(path.read_text()))
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise CheckError(f"{path}: not a candidate's record ({error})") from error

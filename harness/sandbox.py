@@ -1,0 +1,117 @@
+"""Runs a candidate's code in a process of its own, and brings back what happened as data.
+
+Covered: the wall clock (the whole process group is killed), crashes, the parent's environment (an API key in it is
+not passed on), core files. Not covered: memory and file-size limits, the network, and files outside the
+candidate's folder.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+import harness
+
+PASSED_ON = ("PATH", "HOME", "TMPDIR", "LANG", "LC_ALL", "VIRTUAL_ENV", "CXX", "SYSTEMROOT")
+TAIL_BYTES = 4000
+
+
+class ChildStatus(StrEnum):
+    """How a child process ended."""
+
+    OK = "ok"
+    TIMEOUT = "timeout"
+    CRASHED = "crashed"  # killed by a signal
+    ERROR = "error"  # exited with a status other than 0, or without a result
+
+
+@dataclass(frozen=True)
+class ChildResult:
+    """The outcome of one child; `payload` is what its job wrote, {} unless the status is OK."""
+
+    status: ChildStatus
+    seconds: float
+    signal: str = ""
+    stderr: str = ""
+    payload: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def reason(self) -> str:
+        """One line: what ended the child."""
+        if self.status is ChildStatus.TIMEOUT:
+            return f"did not end within {self.seconds:.0f} s"
+        if self.status is ChildStatus.CRASHED:
+            return f"crashed with {self.signal}"
+        lines = [line for line in self.stderr.splitlines() if line.strip()]
+        return lines[-1].strip() if lines else "ended without a result"
+
+
+def environment() -> dict[str, str]:
+    """The child's whole environment: no variable of ours that it does not need."""
+    passed_on = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
+    return {**passed_on, "PYTHONPATH": str(Path(harness.__file__).parents[1]), "PYTHONDONTWRITEBYTECODE": "1"}
+
+
+def run_child(job: Mapping[str, Any], folder: Path, timeout_s: float) -> ChildResult:
+    """Runs `job` (see `harness.child`) in `folder`, for at most `timeout_s` seconds of wall time.
+
+    The job, its result and its log are `<kind>.job.json`, `<kind>.result.json` and `<kind>.log` there. Nothing that the
+    child does raises here; OSError when the folder cannot be written. On KeyboardInterrupt the child is killed first.
+    """
+    kind = job["kind"]
+    result = folder / f"{kind}.result.json"
+    result.unlink(missing_ok=True)
+    job_file = folder / f"{kind}.job.json"
+    job_file.write_text(json.dumps({**job, "result": str(result.resolve()), "timeout_s": timeout_s}, indent=1))
+    started = time.perf_counter()
+    with (folder / f"{kind}.log").open("wb") as log:
+        # -P: the candidate's folder is the working directory and must not shadow a module.
+        child = subprocess.Popen(
+            [sys.executable, "-P", "-m", "harness.child", str(job_file.resolve())],
+            cwd=folder,
+            env=environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+        status = _wait(child, timeout_s)
+    seconds = time.perf_counter() - started
+    log_tail = (folder / f"{kind}.log").read_bytes()[-TAIL_BYTES:].decode(errors="replace")
+    if status is None:
+        return ChildResult(ChildStatus.TIMEOUT, seconds, stderr=log_tail)
+    if status < 0:
+        return ChildResult(ChildStatus.CRASHED, seconds, signal=signal.Signals(-status).name, stderr=log_tail)
+    payload = _payload(result) if status == 0 else None
+    if payload is None:
+        return ChildResult(ChildStatus.ERROR, seconds, stderr=log_tail)
+    return ChildResult(ChildStatus.OK, seconds, stderr=log_tail, payload=payload)
+
+
+def _wait(child: "subprocess.Popen[bytes]", timeout_s: float) -> int | None:
+    """The exit status, None after a timeout. Whatever happens, no process of the group is left."""
+    try:
+        return child.wait(timeout_s)
+    except subprocess.TimeoutExpired:
+        return None
+    finally:
+        # The group outlives its leader when the candidate forked.
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(child.pid, signal.SIGKILL)
+        child.wait()
+
+
+def _payload(path: Path) -> dict[str, Any] | None:
+    try:
+        payload = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return None
+    return payload if isinstance(payload, dict) else None

@@ -1,0 +1,78 @@
+"""What a search is asked to do."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from baseline.errors import UsageError
+
+# qmatvec first: most of a small model's time is spent there, so that later engine runs are short.
+OPS = ("qmatvec", "expert_gate_up", "expert_down")
+
+
+DEFAULT_IO: Mapping[str, int | str] = {
+    "threads": 4,
+    "reads_per_expert": 1,
+    "cache": "os",
+    "schedule": "graph",
+}
+
+
+@dataclass(frozen=True)
+class SearchSettings:
+    """One search. Raises UsageError for a value out of range; the folders are checked by `search`.
+
+    run: the folder that receives the ledger, the study and the candidates.
+    packed: the packed model in whose engine candidates are judged; golden: the folder of its recorded answers.
+    kernels: the folder of contracts and variants; cache: that of compiled libraries.
+    ops: those whose kernels the search may change; "io" stands for the I/O policy.
+    io: the I/O policy to start from, the fields of `baseline.engine.IoPolicy`.
+    minutes: for the search itself; a candidate that has begun is finished, and the confirmation comes after it.
+    min_gain: the least gain worth keeping, 0.02 is 2 %. timeout_s: wall time of one child process.
+    candidates: ends the search after this many, whatever the time.
+    """
+
+    run: Path
+    packed: Path
+    kernels: Path
+    cache: Path
+    golden: Path
+    target: str = "cpu"
+    ops: tuple[str, ...] = (*OPS, "io")
+    io: Mapping[str, int | str] = field(default_factory=lambda: DEFAULT_IO)
+    minutes: float = 3.0
+    min_gain: float = 0.02
+    timeout_s: float = 60.0
+    seed: int = 0
+    resume: bool = False
+    candidates: int | None = None
+
+    def __post_init__(self) -> None:
+        allowed = (*OPS, "io")
+        for op in self.ops:
+            if op not in allowed:
+                raise UsageError(f"op must be among {', '.join(allowed)}, got {op!r}")
+        if not self.ops:
+            raise UsageError(f"a search needs at least one op of {', '.join(allowed)}")
+        if self.target != "cpu":
+            raise UsageError(f"target must be cpu, got {self.target!r}")
+        for name in ("minutes", "timeout_s"):
+            if not getattr(self, name) > 0:
+                raise UsageError(f"{name} must be more than 0, got {getattr(self, name)}")
+        if self.min_gain < 0:
+            raise UsageError(f"min_gain must be 0 or more, got {self.min_gain}")
+        if self.candidates is not None and self.candidates < 0:
+            raise UsageError(f"candidates must be 0 or more, got {self.candidates}")
+
+
+def writable(folder: Path) -> Path:
+    """`folder`, made if it is missing. UsageError when nothing can be written there."""
+    probe = folder / ".writable"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.write_bytes(b"\0")
+        os.unlink(probe)
+    except OSError as error:
+        raise UsageError(f"{folder}: cannot write there ({error.strerror})") from error
+    return folder

@@ -1,0 +1,315 @@
+"""The streamed model against mlx-lm's resident one, and the memory it takes."""
+
+import json
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+import pytest
+from mlx.utils import tree_flatten
+from mlx_lm.models.cache import make_prompt_cache
+from mlx_lm.models.switch_layers import SwitchGLU
+
+from baseline.contract import load_contract
+from baseline.engine import Engine, IoPolicy, load_resident
+from baseline.engine.generate import generate
+from baseline.errors import CheckError, UsageError
+from baseline.layout import load_layout
+from baseline.pack import pack
+from baseline.targets.cpu import missing_features
+from baseline.variant import Choice, Variant, list_variants, parse_variant
+from tests.models import TINY_MOE, make_checkpoint
+
+KERNELS = Path(__file__).parents[2] / "kernels"
+LAYOUT = load_layout(KERNELS / "layouts" / "whole_expert.yaml")
+OPS = ("expert_gate_up", "expert_down", "qmatvec")
+PROMPT = [(37 * i + 11) % 4900 for i in range(40)]
+POLICIES = [
+    IoPolicy(threads=threads, reads_per_expert=reads, cache=cache, schedule=schedule)
+    for schedule in ("graph", "eager")
+    for cache in ("os", "direct")
+    for threads, reads in ((1, 1), (3, 2), (8, 4))
+]
+
+
+def resident_outputs(checkpoint: Path, n: int, **options: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Logits of the prompt, and of n greedily decoded tokens, of the unmodified mlx-lm model."""
+    model, _ = load_resident(checkpoint, **options)
+    prompt = np.array(model(mx.array([PROMPT]))[0].astype(mx.float32))
+    cache = make_prompt_cache(model)
+    model(mx.array([PROMPT[:-1]]), cache=cache)
+    rows, token = [], PROMPT[-1]
+    for _ in range(n):
+        rows.append(np.array(model(mx.array([[token]]), cache=cache)[0, -1].astype(mx.float32)))
+        token = int(rows[-1].argmax())
+    return prompt, np.stack(rows)
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("tiny") / "packed"
+    pack(TINY_MOE, folder, LAYOUT)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def engine(tiny: Path) -> Engine:
+    return Engine.load(tiny)
+
+
+@pytest.fixture(scope="module")
+def want() -> tuple[np.ndarray, np.ndarray]:
+    return resident_outputs(TINY_MOE, 64)
+
+
+@pytest.mark.parametrize("io", POLICIES, ids=str)
+def test_bundled_model_equals_the_resident_one_to_the_last_bit(engine, want, io):
+    engine.configure(io=io)
+    assert np.array_equal(engine.logits(PROMPT), want[0])
+    decoded = engine.decode(PROMPT, 64)
+    assert np.array_equal(decoded.logits, want[1])
+    assert decoded.tokens == want[1].argmax(-1).tolist() and len(decoded.token_s) == 63
+
+
+def test_the_checkpoints_own_dtype_streams_too(tiny):
+    want = resident_outputs(TINY_MOE, 4, dtype=None)
+    engine = Engine.load(tiny, dtype=None)
+    assert engine.dtype == mx.bfloat16
+    assert np.array_equal(engine.decode(PROMPT, 4).logits, want[1])
+
+
+@pytest.mark.parametrize("top_k", [1, 4])
+def test_top_k_override_is_mlx_lms_model_with_fewer_experts(tiny, engine, want, top_k):
+    text = json.loads((TINY_MOE / "config.json").read_text())["text_config"] | {"num_experts_per_tok": top_k}
+    fewer, _ = load_resident(TINY_MOE, top_k=top_k)
+    assert fewer.language_model.args.num_experts_per_tok == text["num_experts_per_tok"]
+    got = Engine.load(tiny, top_k=top_k).decode(PROMPT, 8)
+    assert np.array_equal(got.logits, resident_outputs(TINY_MOE, 8, top_k=top_k)[1])
+    assert not np.array_equal(got.logits, want[1][:8])
+
+
+@pytest.mark.parametrize("top_k", [0, 9])
+def test_top_k_out_of_range_is_refused(tiny, top_k):
+    with pytest.raises(UsageError, match="top_k must be from 1 to the model's 8"):
+        Engine.load(tiny, top_k=top_k)
+
+
+RANDOM = [("qwen3_5_moe", bits, group) for bits in (2, 3, 4, 6, 8) for group in (32, 64, 128)]
+RANDOM += [("qwen3_moe", 4, 64), ("qwen3_moe", 3, 32), ("olmoe", 4, 64), ("olmoe", 8, 128), ("qwen3_moe", None, 64)]
+
+
+@pytest.mark.parametrize("family, bits, group", RANDOM)
+def test_random_models_of_other_families_bits_and_groups(tmp_path, family, bits, group):
+    checkpoint = make_checkpoint(tmp_path / "model", family, bits, group)
+    pack(checkpoint, tmp_path / "packed", LAYOUT)
+    prompt, decoded = resident_outputs(checkpoint, 64)
+    engine = Engine.load(tmp_path / "packed")
+    for schedule in ("graph", "eager"):
+        engine.configure(io=IoPolicy(schedule=schedule))
+        assert np.array_equal(engine.logits(PROMPT), prompt)
+        assert np.array_equal(engine.decode(PROMPT, 64).logits, decoded)
+
+
+def test_no_expert_stays_in_memory(engine):
+    assert not any(isinstance(m, SwitchGLU) for _, m in engine.model.named_modules())
+    resident = sum(p.nbytes for _, p in tree_flatten(engine.model.parameters()))
+    experts = sum(layer.nbytes for layer in engine.manifest.layers)
+    assert resident + experts > 18e6 and resident < 5e6 and experts > 14e6
+
+
+def test_a_prompt_reads_each_needed_expert_once(engine):
+    engine.configure()
+    before = engine.usage().read_bytes
+    engine.logits(PROMPT)
+    read = engine.usage().read_bytes - before
+    assert 0 < read <= sum(layer.nbytes for layer in engine.manifest.layers)
+
+
+def test_a_token_reads_its_experts_and_no_more(engine):
+    engine.configure(io=IoPolicy(reads_per_expert=2))
+    engine.decode(PROMPT, 1)
+    before = engine.usage()
+    engine.decode(PROMPT[:1], 5)
+    after = engine.usage()
+    assert after.read_bytes - before.read_bytes == 5 * 8 * 8 * 28672  # tokens, layers, experts, stride
+    assert after.reads - before.reads == 2 * 5 * 8 * 8
+
+
+def test_no_thread_is_started_while_tokens_are_decoded(engine):
+    tasks = Path("/proc/self/task")
+    engine.configure(io=IoPolicy(threads=8))
+    engine.decode(PROMPT, 2)
+
+    def count() -> int:
+        return len(list(tasks.iterdir())) if tasks.exists() else threading.active_count()
+
+    before = count()
+    engine.decode(PROMPT, 16)
+    assert count() == before
+
+
+def variants() -> list[Sequence[Variant]]:
+    """The n-th variant of every op, for each n; ones that this machine's compiler cannot build are left out."""
+    lists = [[v for v in list_variants(KERNELS, op, "cpu") if not missing_features(v)] for op in OPS]
+    return list(zip(*lists, strict=False))
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.mark.parametrize("chosen", variants(), ids=lambda vs: "-".join(v.name for v in vs))
+def test_every_variant_runs_in_the_engine_and_agrees_with_mlx(engine, want, cache, chosen):
+    choices = {op: Choice.defaults(variant) for op, variant in zip(OPS, chosen, strict=True)}
+    engine.configure(choices, kernels=KERNELS, cache=cache)
+    before = engine.usage().kernel_s
+    logits = engine.logits(PROMPT)
+    after = engine.usage().kernel_s
+    assert all(after[op] > before[op] for op in OPS)
+    # Another order of float32 additions: small against the logits' own spread, and never bit-equal throughout.
+    assert 0 < np.abs(logits - want[0]).max() < 1e-3 * want[0].std()
+    assert engine.decode(PROMPT, 32).tokens == want[1][:32].argmax(-1).tolist()
+    engine.configure()
+    assert np.array_equal(engine.logits(PROMPT), want[0])
+
+
+@pytest.mark.parametrize("bits, group", [(2, 32), (3, 64), (6, 128), (8, 64)])
+def test_plain_kernels_at_other_bits(tmp_path, cache, bits, group):
+    checkpoint = make_checkpoint(tmp_path / "model", "qwen3_moe", bits, group)
+    pack(checkpoint, tmp_path / "packed", LAYOUT)
+    engine = Engine.load(tmp_path / "packed")
+    own = engine.logits(PROMPT)
+    choices = {op: Choice.defaults(parse_variant(KERNELS / op / "cpu" / "plain.cpp")) for op in OPS}
+    engine.configure(choices, kernels=KERNELS, cache=cache)
+    assert np.abs(engine.logits(PROMPT) - own).max() < 1e-3 * own.std()
+
+
+@pytest.mark.parametrize("op", OPS)
+def test_the_engine_runs_the_very_kernel_that_is_configured(engine, want, cache, tmp_path, op):
+    """A kernel that writes twice the right output must change the logits, in every place the op is used."""
+    choices = {name: Choice.defaults(parse_variant(KERNELS / name / "cpu" / "plain.cpp")) for name in OPS}
+    folder = tmp_path / op / "cpu"
+    folder.mkdir(parents=True)
+    source = (KERNELS / op / "cpu" / "plain.cpp").read_text()
+    output = load_contract(KERNELS / op).outputs[0].name
+    assert f"{output}[i] = from_float<T>(" in source
+    wrong = folder / "doubled.cpp"
+    wrong.write_text(source.replace(f"{output}[i] = from_float<T>(", f"{output}[i] = from_float<T>(2.0f * "))
+    choices[op] = Choice.defaults(parse_variant(wrong, load_contract(KERNELS / op)))
+    engine.configure(choices, kernels=KERNELS, cache=cache)
+    assert np.abs(engine.logits(PROMPT) - want[0]).max() > 0.05 * want[0].std()
+    engine.configure()
+
+
+def test_one_expert_kernel_alone_is_refused(engine, cache):
+    choices = {"expert_down": Choice.defaults(parse_variant(KERNELS / "expert_down" / "cpu" / "plain.cpp"))}
+    with pytest.raises(UsageError, match="configured together"):
+        engine.configure(choices, kernels=KERNELS, cache=cache)
+    engine.configure()
+
+
+@pytest.mark.parametrize("field", [{"threads": 0}, {"reads_per_expert": 999}, {"cache": "lru"}, {"schedule": 3}])
+def test_a_policy_out_of_range_is_refused(field):
+    with pytest.raises(UsageError, match=next(iter(field))):
+        IoPolicy(**field)
+
+
+def test_a_file_cut_while_the_engine_runs_is_an_error(tmp_path):
+    pack(TINY_MOE, tmp_path / "packed", LAYOUT)
+    engine = Engine.load(tmp_path / "packed")
+    with (tmp_path / "packed" / "experts" / "layer_05.bin").open("r+b") as file:
+        file.truncate(0)
+    with pytest.raises(RuntimeError, match=r"layer_05.bin: layer 5, expert \d+: the file ends"):
+        engine.logits(PROMPT)
+    with pytest.raises(RuntimeError, match=r"layer_05.bin: layer 5, expert \d+: the file ends"):
+        engine.decode(PROMPT[:1], 2)
+
+
+def test_a_manifest_of_another_model_is_refused(tmp_path):
+    pack(TINY_MOE, tmp_path / "packed", LAYOUT)
+    config = tmp_path / "packed" / "config.json"
+    config.write_text(config.read_text().replace('"num_hidden_layers": 8', '"num_hidden_layers": 4'))
+    with pytest.raises((UsageError, CheckError)):
+        Engine.load(tmp_path / "packed")
+
+
+def test_generate_streams_its_text_and_accounts_for_the_time(engine):
+    engine.configure()
+    pieces: list[str] = []
+    done = generate(engine, PROMPT, 12, pieces.append)
+    assert "".join(pieces) == done.text and 1 <= len(done.tokens) <= 12 and done.prompt_tokens == len(PROMPT)
+    assert done.tokens_per_s > 0 and done.ttft_s > 0 and done.phases["expert_read"] > 0
+    assert done.phases["rest"] > 0 and done.read_bytes_per_token > 0
+
+
+@pytest.mark.parametrize("prompt, n", [([], 4), ([1], 0)])
+def test_generate_refuses_nothing_to_do(engine, prompt, n):
+    with pytest.raises(UsageError):
+        generate(engine, prompt, n)
+
+
+MEMORY = """
+import json, resource, sys
+from pathlib import Path
+import mlx.core as mx
+mx.set_default_device(mx.cpu)
+from mlx.utils import tree_flatten
+from baseline.engine import Engine, IoPolicy
+engine = Engine.load(Path(sys.argv[1]))
+engine.logits(range(64))
+for schedule in ("graph", "eager"):
+    engine.configure(io=IoPolicy(schedule=schedule, threads=8))
+    engine.decode(range(2), 20)
+if sys.platform == "linux":  # ru_maxrss would begin at the size of the process that forked this one
+    peak = int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) * 1024
+else:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+resident = sum(p.nbytes for _, p in tree_flatten(engine.model.parameters()))
+print(json.dumps({"peak": peak, "resident": resident, "read": engine.usage().read_bytes}))
+"""
+
+
+def test_peak_rss_stays_within_the_bound_for_a_much_larger_model(tmp_path):
+    """The bound of DESIGN: resident weights, two tokens' worth of expert buffers, and 400 MB."""
+    layers, experts, top_k = 6, 256, 4
+    dims = {"hidden_size": 1024, "moe_intermediate_size": 512, "num_experts_per_tok": top_k}
+    small = make_checkpoint(tmp_path / "small", "qwen3_moe", 4, 64, num_hidden_layers=layers, num_experts=8, **dims)
+    packed = enlarge(small, tmp_path / "packed", experts)
+    stride = json.loads((packed / "manifest.json").read_text())["layers"][0]["stride"]
+    done = subprocess.run([sys.executable, "-c", MEMORY, packed], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    used = json.loads(done.stdout)
+    bound = used["resident"] + 2 * layers * top_k * stride + 400e6
+    assert layers * experts * stride > 2.5 * bound, "the model is too small to show anything"
+    assert used["read"] > layers * experts * stride / 4
+    assert used["peak"] < bound, f"peak RSS {used['peak'] / 1e6:.0f} MB, bound {bound / 1e6:.0f} MB"
+
+
+def enlarge(checkpoint: Path, packed: Path, experts: int) -> Path:
+    """Pack `checkpoint` and repeat its experts until each layer has `experts` of them, its router as wide."""
+    manifest = pack(checkpoint, packed, LAYOUT)
+    repeat = experts // manifest.layers[0].experts
+    for layer in manifest.layers:
+        path = packed / layer.file
+        path.write_bytes(path.read_bytes() * repeat)
+    fields = json.loads(manifest.to_json())
+    for layer in fields["layers"]:
+        layer["experts"] *= repeat
+        layer["checksums"] *= repeat
+    weights = mx.load(str(packed / "resident.safetensors"))
+    for name in [n for n in weights if ".mlp.gate." in n]:
+        weights[name] = mx.concatenate([weights[name]] * repeat)
+        if name.endswith("biases"):  # so that each copy of an expert is chosen by some token
+            weights[name] = weights[name] + 0.01 * mx.random.normal(weights[name].shape).astype(weights[name].dtype)
+    mx.save_safetensors(str(packed / "resident.safetensors"), weights)
+    fields["resident"]["nbytes"] = (packed / "resident.safetensors").stat().st_size
+    (packed / "manifest.json").write_text(json.dumps(fields))
+    config = json.loads((packed / "config.json").read_text()) | {"num_experts": experts}
+    (packed / "config.json").write_text(json.dumps(config))
+    return packed

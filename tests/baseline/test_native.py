@@ -1,0 +1,273 @@
+"""The read pool and the two primitives, without a model."""
+
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import mlx.core as mx
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from baseline import native
+
+STRIDE = 8192
+EXPERTS = 6
+
+
+@pytest.fixture(scope="module")
+def packed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, np.ndarray]:
+    path = tmp_path_factory.mktemp("packed") / "layer_07.bin"
+    records = np.random.default_rng(0).integers(0, 256, (EXPERTS, STRIDE), dtype=np.uint8)
+    path.write_bytes(records.tobytes())
+    return path, records
+
+
+def read(path: Path, indices: object, *, direct: bool = False, **options: object) -> list[mx.array]:
+    file = native.ExpertFile(str(path), 7, EXPERTS, STRIDE, direct)
+    arrays = native.expert_read(file, mx.array(indices), **options)
+    mx.eval(arrays)
+    return arrays
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    experts=st.lists(st.integers(0, EXPERTS - 1), min_size=1, max_size=12),
+    threads=st.integers(1, 9),
+    reads=st.integers(1, 5),
+    direct=st.booleans(),
+)
+def test_reads_the_chosen_records(packed, experts, threads, reads, direct):
+    path, records = packed
+    native.reserve_threads(threads)
+    (got,) = read(path, experts, direct=direct, threads=threads, reads_per_expert=reads)
+    assert np.array_equal(np.array(got).view(np.uint8), records[experts])
+
+
+@pytest.mark.parametrize("dtype", [mx.int32, mx.uint32, mx.int64])
+def test_indices_of_any_integer_type_and_shape(packed, dtype):
+    path, records = packed
+    indices = mx.array([[5, 0], [2, 3]]).astype(dtype).T  # not contiguous
+    (got,) = read(path, indices)
+    assert np.array_equal(np.array(got).view(np.uint8), records[[5, 2, 0, 3]])
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_segments_are_views_of_the_records(packed, count):
+    path, records = packed
+    experts = [4, 1, 2][:count]
+    _, weight, scales = read(path, experts, segments=[(mx.uint32, [3, 5], 64), (mx.bfloat16, [7], 4098)])
+    assert weight.shape == (count, 3, 5) and scales.shape == (count, 7)
+    want = records[experts, 64 : 64 + 60].copy().view(np.uint32).reshape(count, 3, 5)
+    assert np.array_equal(np.array(weight), want)
+    assert np.array_equal(np.array(scales.view(mx.uint16)), records[experts, 4098:4112].copy().view(np.uint16))
+
+
+@pytest.mark.parametrize("segment", [(mx.uint32, [1], 2), (mx.uint32, [2049], 0), (mx.uint32, [1], -4)])
+def test_a_segment_that_leaves_its_record_is_refused(packed, segment):
+    with pytest.raises(ValueError, match="does not fit a record of 8192 bytes"):
+        read(packed[0], [0], segments=[segment])
+
+
+@pytest.mark.parametrize("expert", [EXPERTS, -1, 2**30])
+def test_an_expert_that_does_not_exist_is_an_error_and_no_garbage(packed, expert):
+    with pytest.raises(RuntimeError, match=rf"layer_07.bin: layer 7, expert {expert}: no such expert"):
+        read(packed[0], [0, expert])
+
+
+@pytest.mark.parametrize("size", [0, 1, STRIDE * 2 + 5000])
+@pytest.mark.parametrize("reads", [1, 2])
+def test_a_cut_file_names_file_layer_and_expert(packed, tmp_path, size, reads):
+    path = tmp_path / "cut.bin"
+    path.write_bytes(packed[0].read_bytes()[:size])
+    whole = [] if size < STRIDE else [0, 1]
+    with pytest.raises(RuntimeError, match=r"cut.bin: layer 7, expert 2: the file ends \d+ bytes too early"):
+        read(path, [*whole, 2], reads_per_expert=reads)
+
+
+def test_an_error_does_not_poison_later_reads(packed):
+    with pytest.raises(RuntimeError):
+        read(packed[0], [99])
+    assert np.array_equal(np.array(read(packed[0], [3])[0]).view(np.uint8), packed[1][[3]])
+
+
+def test_a_folder_in_place_of_a_file_is_an_io_error(tmp_path):
+    with pytest.raises(RuntimeError, match="layer 7, expert 0: Is a directory"):
+        read(tmp_path, [0])
+
+
+def test_a_missing_file_is_named():
+    with pytest.raises(RuntimeError, match=r"no/such/layer.bin: cannot open: No such file"):
+        native.ExpertFile("no/such/layer.bin", 0, 1, 4096, False)
+
+
+@pytest.mark.parametrize("experts, stride", [(0, 4096), (1, 0), (1, 1000)])
+def test_a_stride_that_is_no_multiple_of_a_page_is_refused(packed, experts, stride):
+    with pytest.raises(ValueError, match="multiple of 4096"):
+        native.ExpertFile(str(packed[0]), 0, experts, stride, False)
+
+
+SHORT_READS = r"""
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <unistd.h>
+#include <sys/types.h>
+/* A disk that gives 1000 bytes at a time, and is interrupted at every third call. */
+ssize_t pread64(int fd, void *to, size_t n, off_t at) {
+  static _Thread_local int calls;
+  static ssize_t (*real)(int, void *, size_t, off_t);
+  if (!real) real = (ssize_t (*)(int, void *, size_t, off_t))dlsym(RTLD_NEXT, "pread64");
+  if (++calls % 3 == 0) { errno = EINTR; return -1; }
+  if (getenv("READ_ERROR") && at > 9000) { errno = EIO; return -1; }
+  return real(fd, to, n > 1000 ? 1000 : n, at);
+}
+ssize_t pread(int fd, void *to, size_t n, off_t at) { return pread64(fd, to, n, at); }
+"""
+
+READER = """
+import sys, mlx.core as mx, numpy as np
+from baseline import native
+mx.set_default_device(mx.cpu)
+file = native.ExpertFile(sys.argv[1], 7, 6, 8192, False)
+(got,) = native.expert_read(file, mx.array([5, 0, 2]), threads=2)
+mx.eval(got)
+sys.stdout.buffer.write(np.array(got).tobytes())
+sys.exit(0 if native.counters()["reads"] >= 27 else 9)
+"""
+
+
+@pytest.fixture(scope="module")
+def slow_disk(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    if sys.platform != "linux":
+        pytest.skip("LD_PRELOAD is Linux's")
+    folder = tmp_path_factory.mktemp("preload")
+    (folder / "disk.c").write_text(SHORT_READS)
+    compiler = os.environ.get("CC", "cc")
+    subprocess.run([compiler, "-shared", "-fPIC", "-o", folder / "disk.so", folder / "disk.c", "-ldl"], check=True)
+    return {**os.environ, "LD_PRELOAD": str(folder / "disk.so")}
+
+
+def test_short_reads_are_continued_and_interrupts_retried(packed, slow_disk):
+    done = subprocess.run([sys.executable, "-c", READER, packed[0]], env=slow_disk, capture_output=True)
+    assert done.returncode == 0, done.stderr.decode()
+    assert done.stdout == packed[1][[5, 0, 2]].tobytes()
+
+
+def test_an_io_error_of_the_disk_is_a_python_exception(packed, slow_disk):
+    env = {**slow_disk, "READ_ERROR": "1"}
+    done = subprocess.run([sys.executable, "-c", READER, packed[0]], env=env, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "layer 7, expert 5: Input/output error" in done.stderr
+
+
+ADD = r"""
+extern "C" void add(const void* const* in, void* const* out, const long* dims, int thread, int n_threads) {
+  auto a = static_cast<const float*>(in[0]); auto b = static_cast<const float*>(in[1]);
+  long n = dims[0], begin = n * thread / n_threads, end = n * (thread + 1) / n_threads;
+  for (long i = begin; i < end; ++i) static_cast<float*>(out[0])[i] = a[i] + 2 * b[i];
+  static_cast<int*>(out[1])[thread] = thread + 1;
+}
+"""
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = tmp_path_factory.mktemp("kernel")
+    (folder / "add.cpp").write_text(ADD)
+    subprocess.run(
+        [
+            os.environ.get("CXX", "c++"),
+            "-std=c++20",
+            "-shared",
+            "-fPIC",
+            "-o",
+            folder / "add.so",
+            folder / "add.cpp",
+        ],
+        check=True,
+    )
+    return str(folder / "add.so")
+
+
+@settings(deadline=None, max_examples=25)
+@given(n=st.integers(1, 3000), threads=st.integers(1, 6))
+def test_a_kernel_runs_in_the_graph_on_all_its_threads(library, n, threads):
+    a, b = mx.random.normal((n, 2))[:, 0], mx.random.normal((n,))
+    kernel = native.CpuKernel(library, "add", threads)
+    y, seen = kernel([a * 3, b], [(n,), (threads,)], [mx.float32, mx.int32], [n])
+    assert mx.array_equal(y - 1, a * 3 + 2 * b - 1)
+    assert seen.tolist() == list(range(1, threads + 1))
+
+
+def test_a_kernel_runs_outside_the_graph(library):
+    a, b, out = (np.arange(8, dtype=np.float32) for _ in range(3))
+    seen = np.zeros(2, np.int32)
+    kernel = native.CpuKernel(library, "add", 2)
+    seconds = kernel.run([a.ctypes.data, b.ctypes.data], [out.ctypes.data, seen.ctypes.data], [8], 5)
+    assert len(seconds) == 5 and all(s > 0 for s in seconds) and kernel.seconds >= sum(seconds) / 2
+    assert np.array_equal(out, a + 2 * b)
+
+
+def test_a_library_without_the_symbol_is_refused(library):
+    with pytest.raises(RuntimeError, match="has no symbol subtract"):
+        native.CpuKernel(library, "subtract", 1)
+
+
+def test_no_thread_is_started_by_a_call(packed, library):
+    native.reserve_threads(8)
+    kernel = native.CpuKernel(library, "add", 8)
+    a = mx.ones(64)
+
+    def call() -> None:
+        read(packed[0], [0, 1, 2, 3], threads=16, reads_per_expert=2)
+        mx.eval(kernel([a, a], [(64,), (8,)], [mx.float32, mx.int32], [64]))
+
+    call()  # MLX starts its stream's thread at first use
+    before, pool = native_threads(), native.pool_size()
+    for _ in range(50):
+        call()
+    assert native_threads() == before and native.pool_size() == pool
+
+
+def native_threads() -> int:
+    tasks = Path("/proc/self/task")
+    return len(list(tasks.iterdir())) if tasks.exists() else threading.active_count()
+
+
+def test_the_graph_holds_no_python_object(packed, library):
+    """Else MLX's stream thread would need the GIL to drop it, and mx.clear_cache() waits for that thread with the GIL
+    held: a deadlock, met in mlx_lm's generate_step."""
+    kernel = native.CpuKernel(library, "add", 2)
+    for _ in range(20):
+        file = native.ExpertFile(str(packed[0]), 7, EXPERTS, STRIDE, False)
+        (records,) = native.expert_read(file, mx.array([1, 2]))
+        y, _ = kernel(
+            [records.view(mx.float32)[0], records.view(mx.float32)[1]], [(2048,), (2,)], [mx.float32, mx.int32], [2048]
+        )
+        mx.async_eval(y)
+        mx.clear_cache()
+
+
+def test_jobs_of_several_callers_share_the_pool(packed):
+    native.reserve_threads(4)
+    failures: list[str] = []
+
+    def reader(expert: int) -> None:
+        stream = mx.new_stream(mx.cpu)
+        file = native.ExpertFile(str(packed[0]), 7, EXPERTS, STRIDE, False)
+        for _ in range(100):
+            (got,) = native.expert_read(file, mx.array([expert] * 4), threads=4, stream=stream)
+            if not np.array_equal(np.array(got).view(np.uint8), packed[1][[expert] * 4]):
+                failures.append(f"expert {expert}")
+
+    threads = [threading.Thread(target=reader, args=(e,)) for e in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failures

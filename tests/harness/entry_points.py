@@ -1,0 +1,42 @@
+"""Entry points in C++, built straight with the compiler: what a candidate's code could do, without the harness's help."""
+
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+SIGNATURE = """#include <csignal>
+#include <cstdio>
+#include <cstdlib>
+#include <ctime>
+#include <unistd.h>
+extern "C" void entry(const void* const* in, void* const* out, const long* dims, int thread, int n_threads) {
+  const float* x = static_cast<const float*>(in[0]);
+  float* y = static_cast<float*>(out[0]);
+  const long n = dims[0];
+"""
+RIGHT = "for (long i = thread; i < n; i += n_threads) y[i] = 2 * x[i];"
+
+
+def compile_entry(folder: Path, body: str, name: str = "kernel") -> Path:
+    """A library whose `entry` has `body`; x [n] and y [n] are float32 and n is the only dim."""
+    source, library = folder / f"{name}.cpp", folder / f"{name}.so"
+    source.write_text(SIGNATURE + body + "\n}\n")
+    subprocess.run(["c++", "-O1", "-shared", "-fPIC", "-o", library, source], check=True)
+    return library
+
+
+def check_job(folder: Path, library: Path, x: np.ndarray) -> dict[str, Any]:
+    """A check job of one call on `x`."""
+    np.savez(folder / "inputs.npz", x=x)
+    call = {
+        "library": str(library),
+        "symbol": "entry",
+        "threads": 2,
+        "dims": [len(x)],
+        "inputs": ["x"],
+        "outputs": [{"name": "y", "dtype": "float32", "shape": list(x.shape)}],
+    }
+    files = {"inputs": str(folder / "inputs.npz"), "outputs": str(folder / "outputs.npz")}
+    return {"kind": "check", "calls": [call], **files}

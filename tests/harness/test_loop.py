@@ -1,0 +1,189 @@
+"""Whole searches, with real children, a real engine and kernels that misbehave."""
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from baseline.errors import UsageError
+from harness.candidate import Stage, Status
+from harness.ledger import encode, load_rows
+from harness.loop import search
+from harness.sandbox import environment
+from harness.settings import SearchSettings
+from harness.study import Study
+from tests.harness.variants import BAD, FAST, write_variant
+
+TIMEOUT_S = 8.0
+# A row of fields to give to SearchSettings in another process.
+SCRIPT = """
+import json, sys
+from pathlib import Path
+from harness.loop import search
+from harness.settings import SearchSettings
+given = json.loads(sys.argv[1])
+paths = {name: Path(given.pop(name)) for name in ("run", "packed", "kernels", "cache", "golden")}
+summary = search(SearchSettings(**paths, **given))
+print(json.dumps(summary.to_json()))
+"""
+
+
+class Recorder:
+    """An observer that remembers what it was told."""
+
+    def __init__(self):
+        self.stages, self.rows, self.champions = [], [], []
+
+    def on_stage(self, candidate, stage):
+        self.stages.append((candidate.id, stage))
+
+    def on_row(self, row):
+        self.rows.append(row)
+
+    def on_champion(self, candidate, row):
+        self.champions.append(candidate.id)
+
+
+@pytest.fixture
+def settings(tmp_path, packed, golden, cache, kernels):
+    """A search of qmatvec with one faster variant."""
+    write_variant(kernels, "fast", FAST, bits="2, 4, 8")
+    return SearchSettings(
+        tmp_path / "run", packed, kernels, cache, golden, ops=("qmatvec",), timeout_s=TIMEOUT_S, candidates=3
+    )
+
+
+def arguments(settings):
+    return json.dumps(dataclasses.asdict(settings), default=str)
+
+
+def start(settings):
+    command = [sys.executable, "-c", SCRIPT, arguments(settings)]
+    return subprocess.Popen(command, env=environment(), stdout=subprocess.PIPE, text=True)
+
+
+def wait_for_rows(settings, count, process):
+    deadline = time.monotonic() + 120
+    while len(load_rows(settings.run / "ledger.tsv")) < count:
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_search_keeps_the_fast_one_and_records_the_bad_ones(settings, kernels):
+    bad = ["does_not_compile", "leaves_an_element", "loops", "writes_past_its_output"]
+    for name in bad:
+        write_variant(kernels, name, BAD[name])
+    seen = Recorder()
+    summary = search(dataclasses.replace(settings, candidates=5), seen)
+    rows = load_rows(settings.run / "ledger.tsv")
+    assert list(map(encode, seen.rows)) == list(map(encode, rows))  # nan is not equal to nan
+    outcomes = {row.variant: (row.status, row.stage) for row in rows[1:]}
+    assert outcomes == {
+        "does_not_compile": (Status.FAILED_BUILD, Stage.BUILD),
+        "fast": (Status.KEPT, Stage.ENGINE),
+        "leaves_an_element": (Status.WRONG, Stage.CHECK),
+        "loops": (Status.TIMEOUT, Stage.CHECK),
+        "writes_past_its_output": (Status.CRASHED, Stage.CHECK),
+    }
+    fast = next(row for row in rows if row.variant == "fast")
+    assert seen.champions == [rows[0].id, fast.id] and fast.parent == rows[0].id
+    assert summary.champion == fast.id and (summary.evaluated, summary.kept) == (5, 1)
+    assert summary.confirmed.ops.keys() == {"qmatvec"} and summary.speedup_low > 2
+    assert summary.speedup == summary.confirmed.ops["qmatvec"].value and summary.cost_usd == 0.0
+    folder = settings.run / "candidates" / fast.id
+    assert {"candidate.json", "samples.json", "build.log", "qmatvec.cpp"} <= {p.name for p in folder.iterdir()}
+    samples = json.loads((folder / "samples.json").read_text())
+    assert len(samples["benched"]["champion_s"]) == len(samples["benched"]["candidate_s"]) >= 12
+    assert json.loads((settings.run / "summary.json").read_text())["champion"] == fast.id
+
+
+def test_kill_9_loses_nothing(settings, kernels):
+    for name in BAD.keys() - {"loops"}:
+        write_variant(kernels, f"then_{name}", BAD[name])
+    settings = dataclasses.replace(settings, candidates=40, minutes=10)
+    process = start(settings)
+    wait_for_rows(settings, 3, process)
+    time.sleep(0.4)  # into the next candidate
+    process.kill()
+    process.wait()
+    before = load_rows(settings.run / "ledger.tsv")
+    with pytest.raises(UsageError, match="already holds a search"):
+        search(settings)
+    summary = search(dataclasses.replace(settings, resume=True, candidates=2))
+    rows = load_rows(settings.run / "ledger.tsv")
+    assert list(map(encode, rows[: len(before)])) == list(map(encode, before))
+    assert len(rows) == len(before) + 2 and summary.champion == before[1].id
+    assert len({row.id for row in rows}) == len(rows)
+    assert len({(row.op, row.variant, row.tunables) for row in rows}) == len(rows)
+    assert summary.evaluated == len(rows) - 1 and not summary.interrupted
+    assert summary.kept == sum(row.status is Status.KEPT for row in rows) - 1
+    assert all(state.is_finished() for state in Study(settings.run / "study.db", 0).states())
+
+
+def test_ctrl_c_ends_it_cleanly(settings):
+    process = start(dataclasses.replace(settings, candidates=40, minutes=10))
+    wait_for_rows(settings, 2, process)
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=20)
+    assert process.returncode == 0
+    summary = json.loads(output)
+    rows = load_rows(settings.run / "ledger.tsv")
+    assert summary["interrupted"] and summary["confirmed"] is None and summary["speedup"] is None
+    assert summary["evaluated"] == len(rows) - 1
+    assert summary["champion"] == next(row.id for row in reversed(rows) if row.status is Status.KEPT)
+
+
+def test_no_candidates_confirms_the_seed(settings):
+    summary = search(dataclasses.replace(settings, candidates=0))
+    assert (summary.evaluated, summary.kept, summary.speedup, summary.speedup_low) == (0, 0, 1.0, 1.0)
+
+
+def test_nothing_to_resume(settings):
+    with pytest.raises(UsageError, match="no search to resume"):
+        search(dataclasses.replace(settings, resume=True))
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root writes everywhere")
+def test_a_run_folder_that_cannot_be_written(settings, tmp_path):
+    tmp_path.chmod(0o500)
+    try:
+        with pytest.raises(UsageError, match="cannot write there"):
+            search(settings)
+    finally:
+        tmp_path.chmod(0o700)
+
+
+def test_a_run_folder_below_a_file(settings, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError, match="cannot write there"):
+        search(dataclasses.replace(settings, run=tmp_path / "file" / "run"))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"ops": ("qmatvec", "softmax")}, "op must be among qmatvec"),
+        ({"ops": ()}, "at least one op"),
+        ({"target": "metal"}, "target must be cpu, got 'metal'"),
+        ({"minutes": 0.0}, "minutes must be more than 0"),
+        ({"timeout_s": -1.0}, "timeout_s must be more than 0"),
+        ({"min_gain": -0.1}, "min_gain must be 0 or more"),
+        ({"candidates": -1}, "candidates must be 0 or more"),
+    ],
+)
+def test_settings_out_of_range(settings, change, message):
+    with pytest.raises(UsageError, match=message):
+        dataclasses.replace(settings, **change)
+
+
+def test_kernels_that_changed_since(settings, kernels):
+    search(dataclasses.replace(settings, candidates=0))
+    plain = kernels / "qmatvec" / "cpu" / "plain.cpp"
+    plain.write_text(plain.read_text() + "\n")
+    with pytest.raises(UsageError, match="have changed since this search began"):
+        search(dataclasses.replace(settings, resume=True))

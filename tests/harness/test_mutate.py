@@ -1,0 +1,143 @@
+"""The proposer, on variants that exist only as headers: nothing is compiled."""
+
+import json
+from pathlib import Path
+
+import pytest
+from optuna.trial import TrialState
+
+from baseline.variant import parse_variant
+from harness.candidate import Candidate, Configuration, KernelSpec, Status, changed_part, identify
+from harness.propose.base import History
+from harness.propose.mutate import IO_SPACE, Mutate
+from harness.settings import DEFAULT_IO
+from harness.study import Study
+from tests.harness.rows import row
+
+HEADER = """/*---
+op: {op}
+target: cpu
+tunables: {tunables}
+launch: {{threads: 1}}
+hypothesis: {name} is faster
+---*/
+;
+"""
+TUNABLES = {"plain": {}, "fast": {"ROWS": [4, 1, 2]}, "odd": {"UNROLL": [1, 2]}}
+KERNELS = Path(__file__).parents[2] / "kernels"
+OPS = ("expert_down", "qmatvec")
+
+
+@pytest.fixture
+def variants(tmp_path):
+    found = {}
+    for op in OPS:
+        folder = tmp_path / "kernels" / op / "cpu"
+        folder.mkdir(parents=True)
+        (folder.parent / "contract.yaml").write_text((KERNELS / op / "contract.yaml").read_text())
+        for name, tunables in TUNABLES.items():
+            path = folder / f"{name}.cpp"
+            path.write_text(HEADER.format(op=op, name=name, tunables=json.dumps(tunables)))
+            found.setdefault(op, {})[name] = parse_variant(path)
+    return found
+
+
+@pytest.fixture
+def seed(variants):
+    configuration = Configuration({op: KernelSpec("plain") for op in OPS}, DEFAULT_IO)
+    return Candidate(identify(configuration, variants), "", "seed", "", configuration, "")
+
+
+def outcome(candidate, status=Status.DISCARDED, speedup=1.0):
+    variant, tunables = changed_part(candidate)
+    return row(
+        id=candidate.id,
+        op=candidate.changed,
+        variant=variant,
+        tunables=tunables,
+        status=status,
+        speedup=speedup,
+    )
+
+
+def run(proposer, seed, judge, limit=500):
+    """All that is proposed until nothing is left; `judge` says whether a candidate is kept."""
+    champion, rows, proposed = seed, [], []
+    while (candidate := proposer.propose(History(seed, champion, rows))) is not None:
+        assert len(proposed) < limit
+        kept = judge(candidate)
+        rows.append(outcome(candidate, Status.KEPT if kept else Status.DISCARDED, 2.0 if kept else 1.0))
+        proposer.observe(candidate, rows[-1])
+        proposed.append((champion, candidate))
+        champion = candidate if kept else champion
+    return proposed
+
+
+def changes(parent, child):
+    """What differs between two configurations."""
+    kernels = [op for op in parent.kernels if parent.kernels[op] != child.kernels[op]]
+    return kernels + [name for name in parent.io if parent.io[name] != child.io[name]]
+
+
+def test_every_child_changes_one_thing_and_none_comes_twice(variants, seed, tmp_path):
+    proposer = Mutate(Study(tmp_path / "s.db", 0), variants, (*OPS, "io"))
+    proposed = run(proposer, seed, lambda candidate: candidate.changed == "qmatvec")
+    for parent, child in proposed:
+        assert len(changes(parent.configuration, child.configuration)) == 1
+        assert child.parent == parent.id and child.hypothesis
+        assert child.id == identify(child.configuration, variants)
+    ids = [seed.id, *(child.id for _, child in proposed)]
+    assert len(set(ids)) == len(ids)
+
+
+def test_a_tunable_move_keeps_the_variant(variants, seed, tmp_path):
+    proposer = Mutate(Study(tmp_path / "s.db", 0), variants, OPS)
+    for parent, child in run(proposer, seed, lambda candidate: True):
+        old, new = (c.configuration.kernels[child.changed] for c in (parent, child))
+        if old.variant == new.variant:
+            assert sum(old.tunables[name] != new.tunables[name] for name in old.tunables) == 1
+        else:
+            assert dict(new.tunables) == {n: v[0] for n, v in TUNABLES[new.variant].items()}
+
+
+def test_the_other_variants_come_first(variants, seed, tmp_path):
+    proposer = Mutate(Study(tmp_path / "s.db", 0), variants, (*OPS, "io"))
+    proposed = run(proposer, seed, lambda candidate: False)
+    first = [(child.changed, child.configuration.kernels[child.changed].variant) for _, child in proposed[:4]]
+    assert first == [(op, name) for op in OPS for name in ("fast", "odd")]
+
+
+def test_from_losing_everywhere_all_neighbours_are_tried(variants, seed, tmp_path):
+    proposer = Mutate(Study(tmp_path / "s.db", 0), variants, (*OPS, "io"))
+    proposed = run(proposer, seed, lambda candidate: False)
+    assert len(proposed) == 2 * len(OPS) + sum(len(values) - 1 for values in IO_SPACE.values())
+
+
+def test_a_kernel_that_lost_is_not_tried_beside_another(variants, seed, tmp_path):
+    proposer = Mutate(Study(tmp_path / "s.db", 0), variants, OPS)
+    proposed = run(proposer, seed, lambda candidate: True)
+    kernels = [(child.changed, *changed_part(child)) for _, child in proposed]
+    assert len(set(kernels)) == len(kernels)
+    assert not any(variant == "plain" for _, variant, _ in kernels)  # the seed's own kernels are known
+
+
+def test_only_the_parts_that_it_may_change(variants, seed, tmp_path):
+    only_io = Mutate(Study(tmp_path / "a.db", 0), variants, ("io",))
+    assert {child.changed for _, child in run(only_io, seed, lambda candidate: False)} == {"io"}
+    one_op = Mutate(Study(tmp_path / "b.db", 0), variants, ("qmatvec",))
+    assert {child.changed for _, child in run(one_op, seed, lambda candidate: True)} == {"qmatvec"}
+
+
+def test_trials_carry_the_candidates(variants, seed, tmp_path):
+    study = Study(tmp_path / "s.db", 0)
+    proposed = run(Mutate(study, variants, OPS), seed, lambda candidate: False)
+    trials = [t for t in study._study.trials if t.state is TrialState.COMPLETE]
+    assert [t.user_attrs["candidate"] for t in trials] == [child.id for _, child in proposed]
+
+
+def test_the_same_seed_proposes_the_same(variants, seed, tmp_path):
+    runs = [
+        [child.id for _, child in run(Mutate(Study(tmp_path / name, 3), variants, (*OPS, "io")), seed, lambda c: False)]
+        for name in ("a.db", "b.db")
+    ]
+    assert runs[0] == runs[1]

@@ -1,0 +1,141 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from harness.child import array_hash
+from harness.sandbox import ChildStatus, environment, run_child
+from tests.harness.entry_points import RIGHT, check_job, compile_entry
+
+X = np.linspace(-1, 1, 1001, dtype=np.float32)
+
+
+def check(folder, body, timeout_s=20.0):
+    return run_child(check_job(folder, compile_entry(folder, body), X), folder, timeout_s)
+
+
+def outputs(folder):
+    with np.load(folder / "outputs.npz") as arrays:
+        return arrays["0.y"]
+
+
+def alive(pid):
+    """Whether a process runs; one that is dead and not yet reaped does not."""
+    try:
+        with open(f"/proc/{pid}/stat") as stat:
+            return stat.read().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def test_a_right_kernel(tmp_path):
+    result = check(tmp_path, RIGHT)
+    assert result.status is ChildStatus.OK, result
+    assert np.array_equal(outputs(tmp_path), 2 * X)
+    assert result.payload["calls"] == [{"hashes": [array_hash(X)], "intact": True}]
+
+
+def test_a_kernel_that_loops_for_ever(tmp_path):
+    start = time.perf_counter()
+    result = check(tmp_path, "for (volatile long i = 0;; i = i + 1) {}", timeout_s=2.0)
+    assert result.status is ChildStatus.TIMEOUT and time.perf_counter() - start < 10
+    assert result.reason == "did not end within 2 s" and result.payload == {}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "*reinterpret_cast<volatile int*>(8) = 1;",
+        RIGHT + "if (thread == 0) y[n] = 0;",
+        RIGHT + "if (thread == 0) { volatile float past = x[n]; (void)past; }",
+    ],
+    ids=["null", "writes past its output", "reads past its input"],
+)
+def test_a_kernel_that_crashes(tmp_path, body):
+    result = check(tmp_path, body)
+    assert result.status is ChildStatus.CRASHED and result.signal in ("SIGSEGV", "SIGBUS")
+    assert result.reason == f"crashed with {result.signal}"
+
+
+def test_a_write_in_front_of_the_output(tmp_path):
+    result = check(tmp_path, RIGHT + "if (thread == 0) y[-1] = 0;")
+    assert result.payload["calls"][0]["intact"] is False
+
+
+def test_an_element_left_unwritten_is_not_a_number(tmp_path):
+    check(tmp_path, "if (thread == 0) for (long i = 0; i < n; ++i) if (i != 500) y[i] = 2 * x[i];")
+    assert np.isnan(outputs(tmp_path)).nonzero()[0].tolist() == [500]
+
+
+def test_a_kernel_that_modifies_its_input(tmp_path):
+    result = check(tmp_path, RIGHT + "if (thread == 0) const_cast<float*>(x)[3] = 0;")
+    assert result.payload["calls"][0]["hashes"] != [array_hash(X)]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.parametrize("end", ["", "for (;;) pause();"], ids=["then ends", "then hangs"])
+def test_a_grandchild_dies_with_the_group(tmp_path, end):
+    fork = (
+        'if (thread == 0) { if (fork() == 0) { FILE* f = fopen("pid", "w"); fprintf(f, "%d", getpid()); fclose(f);'
+        " for (;;) pause(); } sleep(1); } " + end
+    )
+    result = check(tmp_path, RIGHT + fork, timeout_s=4.0)
+    assert result.status is (ChildStatus.TIMEOUT if end else ChildStatus.OK)
+    pid = int((tmp_path / "pid").read_text())
+    deadline = time.monotonic() + 5
+    while alive(pid) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not alive(pid)
+
+
+def test_an_exit_without_an_answer(tmp_path):
+    result = check(tmp_path, 'fprintf(stderr, "no more\\n"); _exit(0);')
+    assert result.status is ChildStatus.ERROR and result.reason == "no more"
+
+
+def test_an_exception_in_the_child_is_its_reason(tmp_path):
+    result = run_child({"kind": "nonsense"}, tmp_path, 20.0)
+    assert result.status is ChildStatus.ERROR and result.reason == "KeyError: 'nonsense'"
+
+
+def test_no_stale_result_is_taken_for_an_answer(tmp_path):
+    assert check(tmp_path, RIGHT).status is ChildStatus.OK
+    assert check(tmp_path, "_exit(0);").status is ChildStatus.ERROR
+
+
+def test_the_environment_is_cut(monkeypatch, tmp_path):
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "secret")
+    assert "ANTHROPIC_API_KEY" not in environment() and environment()["PATH"] == os.environ["PATH"]
+    result = check(tmp_path, 'if (thread == 0) fprintf(stderr, "%d\\n", getenv("ANTHROPIC_API_KEY") != 0);' + RIGHT)
+    assert result.stderr.strip() == "0"
+
+
+def test_the_candidates_folder_shadows_no_module(tmp_path):
+    (tmp_path / "numpy.py").write_text("raise SystemExit(7)")
+    assert check(tmp_path, RIGHT).status is ChildStatus.OK
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_ctrl_c_leaves_no_child(tmp_path):
+    library = compile_entry(
+        tmp_path, 'FILE* f = fopen("pid", "w"); fprintf(f, "%d", getpid()); fclose(f); for (;;) pause();'
+    )
+    script = (
+        "import json, sys\nfrom pathlib import Path\nfrom harness.sandbox import run_child\n"
+        "folder = Path(sys.argv[1])\n"
+        "try:\n    run_child(json.loads((folder / 'job').read_text()), folder, 60)\n"
+        "except KeyboardInterrupt:\n    sys.exit(42)\n"
+    )
+    (tmp_path / "job").write_text(json.dumps(check_job(tmp_path, library, X)))
+    parent = subprocess.Popen([sys.executable, "-c", script, str(tmp_path)], env=environment())
+    deadline = time.monotonic() + 20
+    while not ((tmp_path / "pid").exists() and (tmp_path / "pid").read_text()) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    parent.send_signal(signal.SIGINT)
+    assert parent.wait(10) == 42
+    assert not alive(int((tmp_path / "pid").read_text()))

@@ -1,0 +1,82 @@
+import pytest
+
+from baseline.contract import load_contract
+from baseline.variant import Choice, parse_variant
+from harness.build import build
+from harness.candidate import Status
+from harness.verify import measure_noise, trials, verify
+from tests.harness.conftest import KERNELS
+from tests.harness.variants import BAD, RIGHT, write_variant
+
+TIMEOUT_S = 20.0
+
+
+def built(path, cache):
+    return build(Choice.defaults(parse_variant(path)), load_contract(path.parent.parent), cache)
+
+
+@pytest.fixture
+def check(kernels, cache, tmp_path):
+    """Checks a body of qmatvec against the plain kernel's noise."""
+    plain = built(kernels / "qmatvec" / "cpu" / "plain.cpp", cache)[1]
+    noise = measure_noise(plain, 1, tmp_path, TIMEOUT_S)
+    assert noise.right
+
+    def run(body, seed=100, timeout_s=TIMEOUT_S):
+        stage, library = built(write_variant(kernels, "tested", body), cache)
+        assert stage.failure is None, stage
+        return verify(library, noise.errors, seed, tmp_path, timeout_s)
+
+    return run
+
+
+def test_a_right_kernel_passes_whatever_the_inputs(check):
+    for seed in range(100, 1100, 100):
+        checked = check(RIGHT, seed)
+        assert checked.ran and checked.right and checked.failure is None, checked.failure
+
+
+REASONS = {
+    "loops": (Status.TIMEOUT, "did not end within"),
+    "crashes": (Status.CRASHED, "SIG"),
+    "writes_past_its_output": (Status.CRASHED, "SIG"),
+    "leaves_an_element": (Status.WRONG, "left 1 of 7 elements of y unwritten"),
+    "modifies_its_input": (Status.WRONG, "modified its input x"),
+    "does_nothing": (Status.WRONG, "left 7 of 7 elements of y unwritten"),
+    "skips_the_biases": (Status.WRONG, "tolerance"),
+    "sums_in_half": (Status.WRONG, "tolerance"),
+}
+
+
+@pytest.mark.parametrize("name", REASONS)
+def test_a_wrong_kernel_fails_with_its_reason(check, name):
+    checked = check(BAD[name], timeout_s=3.0 if name == "loops" else TIMEOUT_S)
+    status, reason = REASONS[name]
+    assert not checked.right and checked.failure.status is status, checked.failure
+    assert reason in checked.failure.reason
+    assert checked.ran == (status is Status.WRONG)
+
+
+def test_a_build_error_is_data(kernels, cache):
+    stage, library = built(write_variant(kernels, "broken", BAD["does_not_compile"]), cache)
+    assert library is None and stage.failure.status is Status.FAILED_BUILD
+    assert "no_such_name" in stage.failure.reason and "\n" not in stage.failure.reason
+    assert "no_such_name" in stage.log
+
+
+def test_a_variant_without_the_bench_shape_fails_to_build(kernels, cache):
+    path = write_variant(kernels, "narrow", RIGHT, bits="2")
+    stage, library = built(path, cache)
+    assert library is None and "does not support the bench shape" in stage.failure.reason
+
+
+@pytest.mark.parametrize("op", ["expert_gate_up", "expert_down", "qmatvec"])
+def test_the_committed_kernels_pass_all_trials(op, cache, tmp_path):
+    """At the contract's full list of shapes, the 397B's included."""
+    plain = built(KERNELS / op / "cpu" / "plain.cpp", cache)[1]
+    noise = measure_noise(plain, 1, tmp_path, 60)
+    vector = built(KERNELS / op / "cpu" / "vector.cpp", cache)[1]
+    assert len(trials(vector)) == 5 * 15 + 1
+    for library, seed in ((plain, 100), (vector, 200)):
+        checked = verify(library, noise.errors, seed, tmp_path, 60)
+        assert checked.right, checked.failure

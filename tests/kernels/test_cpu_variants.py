@@ -1,0 +1,187 @@
+"""Every CPU variant against the float64 oracle; the plain kernel's own error is the unit of tolerance."""
+
+import platform
+import re
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from baseline.contract import Case, Contract, load_contract
+from baseline.elements import Array, widen
+from baseline.reference import oracle
+from baseline.samples import poisoned_outputs, sample_inputs
+from baseline.targets import cpu
+from baseline.variant import Choice, Variant, list_variants
+from tests.kernel_call import KERNELS, OPS, call, fresh_toolchain, guarded
+
+# A correct kernel sums in another order: measured, none errs by more than 2.0 times the plain kernel's worst.
+TOLERANCE = 4.0
+SEEDS = range(6)
+# scale and shift of the activations: ordinary, small and large (float16 stays in range), and shifted.
+INPUTS = ((1.0, 0.0), (0.1, 0.0), (4.0, 0.0), (1.0, 2.0))
+VARIANTS = {op: {v.name: v for v in list_variants(KERNELS, op, "cpu")} for op in OPS}
+RUNNABLE = [(op, name) for op in OPS for name, v in VARIANTS[op].items() if not cpu.missing_features(v)]
+CONTRACTS = {op: load_contract(KERNELS / op) for op in OPS}
+
+
+@pytest.fixture(scope="module")
+def libraries(tmp_path_factory: pytest.TempPathFactory) -> Mapping[tuple[str, str], cpu.Library]:
+    """Each runnable variant with its default tunables, built for all check cases that it supports."""
+    folder = tmp_path_factory.mktemp("cache")
+    with ThreadPoolExecutor(2) as pool:
+        built = pool.map(lambda key: _build(Choice.defaults(VARIANTS[key[0]][key[1]]), folder), RUNNABLE)
+        return dict(zip(RUNNABLE, built, strict=True))
+
+
+def _cases(variant: Variant) -> list[Case]:
+    return [case for case in CONTRACTS[variant.op].check if variant.supports_instance(case.constants)]
+
+
+def _build(choice: Choice, folder: Path, cases: list[Case] | None = None) -> cpu.Library:
+    instances = [case.constants for case in (cases or _cases(choice.variant))]
+    return cpu.build(choice, CONTRACTS[choice.variant.op], instances, folder)
+
+
+@cache
+def _sample(op: str, case_index: int, seed: int) -> tuple[dict[str, Array], dict[str, Array]]:
+    """Guarded inputs and the oracle's outputs, shared by all variants."""
+    case = CONTRACTS[op].check[case_index]
+    scale, shift = INPUTS[seed % len(INPUTS)]
+    inputs = sample_inputs(CONTRACTS[op], case, np.random.default_rng([case_index, seed]), scale, shift)
+    return {name: guarded(array) for name, array in inputs.items()}, oracle(op, case.constants, inputs)
+
+
+def _run(library: cpu.Library, symbol: str, contract: Contract, case: Case, seed: int, threads: int) -> Array:
+    inputs, _ = _sample(contract.op, contract.check.index(case), seed)
+    before = {name: array.copy() for name, array in inputs.items()}
+    outputs = {name: guarded(array) for name, array in poisoned_outputs(contract, case).items()}
+    call(library.path, symbol, contract, case, inputs, outputs, threads)
+    for name, array in inputs.items():
+        assert np.array_equal(array, before[name]), f"{name} was changed"
+    return widen(next(iter(outputs.values())), str(case.constants["T"]))
+
+
+def _error(library: cpu.Library, symbol: str, contract: Contract, case: Case, threads: int) -> float:
+    """The largest error of the seeds, relative to each one's largest output; NaN if one is unwritten."""
+    errors = []
+    for seed in SEEDS:
+        (exact,) = _sample(contract.op, contract.check.index(case), seed)[1].values()
+        got = _run(library, symbol, contract, case, seed, threads)
+        errors.append(np.abs(got - exact).max() / np.abs(exact).max())
+    return float(np.max(errors))
+
+
+def _errors(library: cpu.Library, op: str, cases: list[Case], threads: int) -> dict[int, float]:
+    """By the case's place in the contract."""
+    contract = CONTRACTS[op]
+    return {
+        contract.check.index(case): _error(library, symbol, contract, case, threads)
+        for case, symbol in zip(cases, library.symbols, strict=True)
+    }
+
+
+@pytest.fixture(scope="module")
+def noise(libraries: Mapping[tuple[str, str], cpu.Library]) -> Mapping[str, dict[int, float]]:
+    """The plain kernel's error on each check case."""
+    return {op: _errors(libraries[op, "plain"], op, _cases(VARIANTS[op]["plain"]), 2) for op in OPS}
+
+
+@pytest.mark.parametrize("op", OPS)
+def test_the_plain_kernel_errs_by_rounding_alone(op: str, noise: Mapping[str, dict[int, float]]) -> None:
+    # Half an ulp of the output's type, on top of up to 2304 float32 additions one after the other.
+    rounding = {"float32": 0.0, "float16": 2.0**-11, "bfloat16": 2.0**-8}
+    for index, error in noise[op].items():
+        assert 0 < error < 2.0**-16 + rounding[str(CONTRACTS[op].check[index].constants["T"])]
+
+
+@pytest.mark.parametrize(("op", "name"), RUNNABLE)
+@pytest.mark.parametrize("threads", [1, 2, 5])
+def test_variant_matches_the_oracle(
+    op: str,
+    name: str,
+    threads: int,
+    libraries: Mapping[tuple[str, str], cpu.Library],
+    noise: Mapping[str, dict[int, float]],
+) -> None:
+    for index, error in _errors(libraries[op, name], op, _cases(VARIANTS[op][name]), threads).items():
+        assert error <= TOLERANCE * noise[op][index], CONTRACTS[op].check[index]
+
+
+@pytest.mark.parametrize(("op", "name"), [key for key in RUNNABLE if key[1] != "plain"])
+def test_tunables_do_not_change_what_is_computed(
+    op: str, name: str, noise: Mapping[str, dict[int, float]], tmp_path: Path
+) -> None:
+    variant = VARIANTS[op][name]
+    cases = [c for c in _cases(variant) if c.constants["BITS"] in (3, 4) and c.constants["GROUP"] == 32]
+    choice = Choice(variant, {name: values[-1] for name, values in variant.tunables.items()})
+    for index, error in _errors(_build(choice, tmp_path, cases), op, cases, 2).items():
+        assert error <= TOLERANCE * noise[op][index], CONTRACTS[op].check[index]
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="switches x86 features off")
+@pytest.mark.parametrize("without", [("-mno-avx512f",), ("-mno-avx512f", "-mno-avx2")])
+@pytest.mark.parametrize("name", ["vector", "prescaled"])
+def test_narrower_vectors_compute_the_same(
+    name: str,
+    without: tuple[str, ...],
+    noise: Mapping[str, dict[int, float]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(cpu, "FLAGS", (*cpu.FLAGS, *without))
+    variant = VARIANTS["qmatvec"][name]
+    cases = [c for c in _cases(variant) if c.constants["GROUP"] == 32]
+    with fresh_toolchain():
+        assert cpu.missing_features(VARIANTS["qmatvec"]["permute"]) == ("__AVX512F__",)
+        library = _build(Choice.defaults(variant), tmp_path, cases)
+    for index, error in _errors(library, "qmatvec", cases, 2).items():
+        assert error <= TOLERANCE * noise["qmatvec"][index], CONTRACTS["qmatvec"].check[index]
+
+
+@pytest.mark.parametrize(("op", "name"), RUNNABLE)
+def test_the_order_of_summation_is_fixed(op: str, name: str, libraries: Mapping[tuple[str, str], cpu.Library]) -> None:
+    library, contract = libraries[op, name], CONTRACTS[op]
+    for case, symbol in zip(_cases(VARIANTS[op][name]), library.symbols, strict=True):
+        first, second = (_run(library, symbol, contract, case, 0, 2) for _ in range(2))
+        assert first.tobytes() == second.tobytes()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "right"),
+    [
+        (r" \+ bias\)", ")"),  # no bias
+        (r"k < length", "k < length - 1"),  # the last value is left out
+        (r"scales\[k / GROUP\]", "scales[0]"),  # every group with the first one's scale
+        (r"long i = mine.begin", "long i = mine.begin + 1"),  # an output is left unwritten
+    ],
+)
+@pytest.mark.parametrize("op", OPS)
+def test_the_tolerance_rejects_a_wrong_kernel(
+    op: str, wrong: str, right: str, noise: Mapping[str, dict[int, float]], tmp_path: Path
+) -> None:
+    plain = VARIANTS[op]["plain"]
+    assert len(re.findall(wrong, plain.helpers + plain.body)) == 1
+    helpers, body = (re.sub(wrong, right, code) for code in (plain.helpers, plain.body))
+    broken = replace(plain, helpers=helpers, body=body)
+    cases = [c for c in _cases(plain) if c.constants["T"] == "float32" and int(c.constants["BITS"]) < 6]
+    library = _build(Choice.defaults(broken), tmp_path, cases)
+    errors = _errors(library, op, cases, 1)
+    assert any(not error <= TOLERANCE * noise[op][index] for index, error in errors.items())
+
+
+@pytest.mark.parametrize("op", OPS)
+def test_variants_agree_at_the_bench_shape(op: str, tmp_path: Path) -> None:
+    contract, bench = CONTRACTS[op], CONTRACTS[op].bench[0]
+    one = Case(bench.constants, {dim: 1 for dim in bench.dims})  # sizes as in the bench, a single pair
+    inputs = sample_inputs(contract, one, np.random.default_rng(7))
+    (exact,) = oracle(op, one.constants, inputs).values()
+    for variant in (VARIANTS[op][name] for owner, name in RUNNABLE if owner == op):
+        library = _build(Choice.defaults(variant), tmp_path, [bench])
+        outputs = poisoned_outputs(contract, one)
+        call(library.path, library.symbols[0], contract, one, inputs, outputs, library.threads)
+        assert np.abs(next(iter(outputs.values())) - exact).max() <= 1e-5 * np.abs(exact).max()
