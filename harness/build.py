@@ -18,7 +18,7 @@ Key = tuple[tuple[str, Value], ...]
 
 @dataclass(frozen=True)
 class OpLibrary:
-    """A built choice: `entries` holds the entry point of each set of constants, `cases` the check shapes that it supports."""
+    """A built choice: `entries` holds the entry point of each set of constants that it supports."""
 
     choice: Choice
     contract: Contract

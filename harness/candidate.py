@@ -139,7 +139,7 @@ class Speedup:
 
 @dataclass(frozen=True)
 class Failure:
-    """Why a stage ended a candidate's way: a status and one line for the ledger (for a build, all that the compiler said)."""
+    """Why a stage ended a candidate's way: a status, and one line for the ledger."""
 
     status: Status
     reason: str

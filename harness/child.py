@@ -32,9 +32,9 @@ def array_hash(array: NDArray[np.generic]) -> str:
 def check(job: Job) -> dict[str, Any]:
     """Calls entry points on given inputs, each buffer guarded, outputs poisoned.
 
-    `calls` name a library, a symbol, dims, the inputs' keys in the file `inputs`, and the outputs' dtypes and shapes. The outputs
-    go to the file `outputs` as <call>.<name>; back come the hashes of the inputs after each call and whether
-    anything was written in front of a buffer.
+    `calls` name a library, a symbol, dims, the inputs' keys in the file `inputs`, and the outputs' dtypes and shapes.
+    The outputs go to the file `outputs` as <call>.<name>; back come the hashes of the inputs after each call and
+    whether anything was written in front of a buffer.
     """
     outputs: dict[str, NDArray[np.generic]] = {}
     reports = []

@@ -32,8 +32,9 @@ class Summary:
     """What a search found. The speed-ups are over the seed (the plain kernels).
 
     evaluated: candidates with a ledger row, the seed left out; kept: those of them that became champion.
-    speedup: of the expert op that gained least (of all changed ops when no expert op was searched), at the bench shapes;
-        1.0 when nothing was kept. None, as `engine` is, when the search was interrupted before its confirmation.
+    speedup: of the expert op that gained least (of all changed ops when no expert op was searched), at the bench
+        shapes; 1.0 when nothing was kept. None, as `confirmed` is, when the search was interrupted before its
+        confirmation.
     """
 
     run: Path

@@ -24,11 +24,11 @@ SEEDS_APART = 1000  # between the check seeds of two candidates: more than the t
 
 
 def search(settings: SearchSettings, observer: Observer | None = None) -> Summary:
-    """Searches for a faster configuration until the time, the candidates or the ideas run out, then confirms the champion.
+    """Searches until the time, the candidates or the ideas run out, then confirms the champion.
 
-    Ctrl-C ends it cleanly, with what the ledger holds and without a confirmation. Raises UsageError for a run folder that
-    cannot be used, a packed model or a golden record that is none, or no compiler; CheckError when one of them is
-    damaged, the seed is not sound, or the champion does not confirm.
+    Ctrl-C ends it cleanly, with what the ledger holds and without a confirmation. Raises UsageError for a run folder
+    that cannot be used, a packed model or a golden record that is none, or no compiler; CheckError when one of them
+    is damaged, the seed is not sound, or the champion does not confirm.
     """
     started = time.monotonic()
     observer = observer or Silent()

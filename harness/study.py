@@ -28,7 +28,7 @@ class Study:
         )
 
     def recover(self, rows: Sequence[Row]) -> None:
-        """Ends the trials that a killed search left running: with its row's value if the ledger has one, else as failed."""
+        """Ends the trials that a killed search left open: with the ledger's outcome if it has one, else as failed."""
         recorded = {row.id: row for row in rows}
         for trial in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
             self._finish(trial.number, recorded.get(trial.user_attrs.get(CANDIDATE, "")))

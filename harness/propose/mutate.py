@@ -18,7 +18,7 @@ IO_SPACE: Mapping[str, tuple[int | str, ...]] = {
     "cache": ("os", "direct"),
     "schedule": ("graph", "eager"),
 }
-DRAWS = 6  # how often Optuna may suggest something already tried before the first untried move is taken
+DRAWS = 4  # how often Optuna may suggest something already tried before the first untried move is taken
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Move:
 
 
 class Mutate(Proposer):
-    """First each op's other variants, then one tunable, variant or I/O setting at a time, where Optuna expects a gain."""
+    """First each op's other variants, then one change at a time, where Optuna expects a gain."""
 
     def __init__(self, study: Study, variants: Mapping[str, Mapping[str, Variant]], parts: Sequence[str]) -> None:
         """`variants`: by op and name. `parts`: the ops, and "io", that may be changed."""

@@ -1,4 +1,4 @@
-"""Entry points in C++, built straight with the compiler: what a candidate's code could do, without the harness's help."""
+"""Entry points in C++, built straight with the compiler: all that a candidate's code could do."""
 
 import subprocess
 from pathlib import Path

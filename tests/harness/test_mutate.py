@@ -101,7 +101,7 @@ def test_a_tunable_move_keeps_the_variant(variants, seed, tmp_path):
 
 
 def test_the_other_variants_come_first(variants, seed, tmp_path):
-    proposer = Mutate(Study(tmp_path / "s.db", 0), variants, (*OPS, "io"))
+    proposer = Mutate(Study(tmp_path / "s.db", 0), variants, OPS)
     proposed = run(proposer, seed, lambda candidate: False)
     first = [(child.changed, child.configuration.kernels[child.changed].variant) for _, child in proposed[:4]]
     assert first == [(op, name) for op in OPS for name in ("fast", "odd")]
@@ -137,7 +137,7 @@ def test_trials_carry_the_candidates(variants, seed, tmp_path):
 
 def test_the_same_seed_proposes_the_same(variants, seed, tmp_path):
     runs = [
-        [child.id for _, child in run(Mutate(Study(tmp_path / name, 3), variants, (*OPS, "io")), seed, lambda c: False)]
+        [child.id for _, child in run(Mutate(Study(tmp_path / name, 3), variants, OPS), seed, lambda c: False)]
         for name in ("a.db", "b.db")
     ]
     assert runs[0] == runs[1]

@@ -1,0 +1,265 @@
+"""The command line through real processes: exit status, one clear line, and standard output for results alone."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from tests.models import TINY_MOE, make_checkpoint
+
+ROOT = Path(__file__).parents[2]
+UNPRIVILEGED = pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_checkpoint(
+        tmp_path_factory.mktemp("checkpoint"), num_hidden_layers=2, num_experts=4, num_experts_per_tok=2
+    )
+
+
+@pytest.fixture(scope="module")
+def packed(checkpoint: Path, cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("model") / "packed"
+    assert run(cache, "pack", str(checkpoint), str(folder)).returncode == 0
+    return folder
+
+
+def environment(cache: Path, extra: Mapping[str, str] | None = None) -> dict[str, str]:
+    return {**os.environ, "XDG_CACHE_HOME": str(cache), **(extra or {})}
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "harness.cli", *arguments]
+
+
+def run(cache: Path, *arguments: str, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command(*arguments), cwd=ROOT, env=environment(cache, env), capture_output=True, text=True, timeout=120
+    )
+
+
+def assert_refused(done: subprocess.CompletedProcess[str], status: int, text: str) -> None:
+    assert done.returncode == status, done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+    lines = done.stderr.splitlines()
+    assert len(lines) == 1 and lines[0].startswith("nightforge: "), done.stderr
+    assert text in lines[0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        ((), "required: COMMAND"),
+        (("forge",), "invalid choice: 'forge'"),
+        (("generate", "--fast"), "unrecognized arguments: --fast"),
+        (("golden",), "required: record|check"),
+        (("pack", "SRC"), "required: DST"),
+        (("generate", "speed=9"), "unknown override 'speed'; known are "),
+        (("generate", "io.colour=red"), "unknown override 'io.colour'"),
+        (("generate", "max_tokens=many"), "max_tokens=many: Value 'many'"),
+        (("generate", "max_tokens=0"), "max_tokens must be 1 or more, got 0"),
+        (("generate", "dtype=int4"), "dtype must be one of float32, bfloat16, float16, got 'int4'"),
+        (("generate", "io.cache=warm"), "io.cache must be one of os, direct, got 'warm'"),
+        (("generate", "io.threads=0"), "io.threads must be a whole number from 1 to 256, got 0"),
+        (("generate", "io.threads=[1"), "io.threads=[1"),
+        (("search", "proposer=oracle"), "Available options in 'proposer': mutate"),
+        (("search", "target=abacus"), "Available options in 'target': cpu"),
+        (("search", "--resume"), "--resume needs the folder of the run"),
+        (("generate", "model=/no/such/folder"), "'/no/such/folder' is neither 'tiny-moe'"),
+        (("generate", f"model={TINY_MOE}"), "is not packed; pack it first: nightforge pack"),
+        (("generate", "configuration=/no/such.json"), "/no/such.json cannot be read"),
+        (("generate", "configuration=pyproject.toml"), "is not a candidate.json of a search"),
+        (("pack", "/no/such/folder", "DST"), "/no/such/folder is not a folder"),
+        (("pack", "tests", "DST"), "tests is not a model: it has no config.json"),
+        (("pack", str(TINY_MOE), "DST", "--layout", "spiral"), "layout must be one of whole_expert, got 'spiral'"),
+    ],
+)
+def test_bad_usage_is_one_line_and_status_2(cache: Path, arguments: tuple[str, ...], text: str) -> None:
+    assert_refused(run(cache, *arguments), 2, text)
+
+
+def test_bad_values_of_a_loaded_model_are_one_line(cache: Path, packed: Path, tmp_path: Path) -> None:
+    model = f"model={packed}"
+    assert_refused(run(cache, "generate", model, "top_k=99"), 2, "top_k must be from 1 to the model's 2, got 99")
+    assert_refused(run(cache, "generate", model, "prompt="), 2, "prompt is empty")
+    assert_refused(run(cache, "search", model, "op=[expert_down,sort]"), 2, "got 'sort'")
+    assert_refused(run(cache, "search", model, "minutes=-1"), 2, "minutes must be more than 0, got -1.0")
+    nothing = f"golden={tmp_path}"
+    assert_refused(run(cache, "golden", "check", model, nothing), 2, "holds no golden record")
+    search = run(cache, "search", model, nothing, f"run={tmp_path}/run")
+    assert_refused(search, 2, "holds no golden record")
+
+
+def test_help_lists_the_commands_that_exist_and_is_quick(cache: Path) -> None:
+    start = time.perf_counter()
+    done = run(cache, "--help")
+    seconds = time.perf_counter() - start
+    assert done.returncode == 0
+    for name in ("pack", "generate", "golden", "search"):
+        assert name in done.stdout
+    assert "doctor" not in done.stdout
+    assert seconds < 2  # on a busy machine; importing mlx-lm alone takes longer than --help may
+
+
+def test_help_imports_nothing_heavy(cache: Path) -> None:
+    script = (
+        "import sys; from harness.cli import parser; parser().format_help(); "
+        "print([m for m in ('mlx', 'mlx_lm', 'optuna', 'pandas', 'matplotlib', 'hydra', 'rich') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_pack_reports_and_verifies(cache: Path, checkpoint: Path, tmp_path: Path) -> None:
+    done = run(cache, "pack", "--json", "--verify", str(checkpoint), str(tmp_path / "packed"))
+    assert done.returncode == 0, done.stderr
+    fields = json.loads(done.stdout)
+    assert (fields["experts"], fields["verified"]) == (8, True)
+    stored = sum(
+        path.stat().st_size for path in (tmp_path / "packed").rglob("*") if path.suffix in (".bin", ".safetensors")
+    )
+    assert fields["bytes"] == pytest.approx(stored, rel=0.01)
+
+
+def test_generate_streams_text_and_keeps_json_alone(cache: Path, packed: Path) -> None:
+    model = f"model={packed}"
+    plain = run(cache, "generate", model, "max_tokens=5", "prompt=The whale")
+    assert plain.returncode == 0, plain.stderr
+    assert "tokens/s" in plain.stderr and "seconds by phase: expert_read" in plain.stderr
+    quiet = run(cache, "generate", "--json", model, "max_tokens=5", "prompt=The whale")
+    fields = json.loads(quiet.stdout)
+    assert quiet.stdout.count("\n") == 1
+    assert fields["text"] == plain.stdout.removesuffix("\n")
+    assert len(fields["tokens"]) == 5 and fields["tokens_per_s"] > 0 and fields["ttft_s"] > 0
+    assert fields["phases"]["expert_read"] > 0
+
+
+def test_golden_record_then_check_then_a_corrupt_pack(
+    cache: Path, checkpoint: Path, packed: Path, tmp_path: Path
+) -> None:
+    golden = f"golden={tmp_path / 'golden'}"
+    recorded = run(cache, "golden", "record", "--json", f"model={checkpoint}", golden)
+    assert recorded.returncode == 0, recorded.stderr
+    assert json.loads(recorded.stdout)["tool_calls"]["prompts"] == 16
+    held = run(cache, "golden", "check", "--json", f"model={packed}", golden)
+    assert held.returncode == 0, held.stderr
+    report = json.loads(held.stdout)
+    assert report["ok"] and report["identical"] and report["max_kl"] == 0.0
+    assert_refused(
+        run(cache, "golden", "check", f"model={packed}", golden, "dtype=bfloat16"),
+        3,
+        "the golden record is of dtype float32, this is bfloat16",
+    )
+    changed = Path(shutil.copytree(packed, tmp_path / "changed"))
+    layer = changed / "experts" / "layer_00.bin"
+    layer.write_bytes(bytes(len(layer.read_bytes())))
+    done = run(cache, "golden", "check", "--json", f"model={changed}", golden)
+    assert done.returncode == 3 and "Traceback" not in done.stderr
+    assert json.loads(done.stdout)["ok"] is False
+    assert done.stderr.splitlines()[-1].startswith("nightforge: golden mismatch: prompt 0, position ")
+
+
+def test_another_models_record_is_refused(cache: Path, packed: Path) -> None:
+    bundled = ROOT / "baseline" / "golden" / "tiny-moe"
+    assert_refused(
+        run(cache, "golden", "check", f"model={packed}", f"golden={bundled}"), 3, "the golden record is of model "
+    )
+
+
+@pytest.mark.parametrize("name", ["golden.json", "golden.safetensors"])
+def test_a_corrupt_record_is_refused(cache: Path, packed: Path, tmp_path: Path, name: str) -> None:
+    copy = Path(shutil.copytree(ROOT / "baseline" / "golden" / "tiny-moe", tmp_path / "golden"))
+    (copy / name).write_bytes((copy / name).read_bytes()[:-7])
+    assert_refused(run(cache, "golden", "check", f"model={packed}", f"golden={copy}"), 3, f"{name} is corrupt")
+
+
+def test_a_truncated_or_foreign_pack_is_refused(cache: Path, packed: Path, tmp_path: Path) -> None:
+    cut = Path(shutil.copytree(packed, tmp_path / "cut"))
+    layer = cut / "experts" / "layer_01.bin"
+    os.truncate(layer, layer.stat().st_size - 4096)
+    assert_refused(run(cache, "generate", f"model={cut}"), 3, "layer_01.bin has ")
+    (cut / "manifest.json").write_text('{"format": "zip", "version": 1}')
+    assert_refused(run(cache, "generate", f"model={cut}"), 3, "is of format 'zip'")
+    assert_refused(run(cache, "generate", f"model={tmp_path}"), 2, "is not a packed model")
+
+
+def test_an_unwritable_run_folder_is_refused(cache: Path, packed: Path, tmp_path: Path) -> None:
+    occupied = tmp_path / "file"
+    occupied.write_text("in the way")
+    golden = f"golden={ROOT / 'baseline' / 'golden' / 'tiny-moe'}"
+    done = run(cache, "search", f"run={occupied}/run", golden)
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert f"{occupied}" in done.stderr.splitlines()[-1]
+
+
+def test_a_full_disk_is_one_line(cache: Path, checkpoint: Path, tmp_path: Path) -> None:
+    """A file-size limit makes the kernel refuse a write as a full disk does."""
+    limited = ["bash", "-c", 'trap "" XFSZ; ulimit -f 64; exec "$@"', "bash"]
+    done = subprocess.run(
+        [*limited, *command("pack", str(checkpoint), str(tmp_path / "packed"))],
+        cwd=ROOT,
+        env=environment(cache),
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert_refused(done, 2, "layer_00.bin")
+
+
+@UNPRIVILEGED
+def test_an_unwritable_destination_is_one_line(cache: Path, checkpoint: Path, tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    assert_refused(run(cache, "pack", str(checkpoint), str(tmp_path / "packed")), 2, "Permission denied")
+
+
+def test_ctrl_c_ends_a_command_in_one_line(cache: Path, packed: Path) -> None:
+    process = subprocess.Popen(
+        command("generate", f"model={packed}", "max_tokens=100000"),
+        cwd=ROOT,
+        env=environment(cache),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.read(1)  # text has begun to come
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert stderr == "nightforge: interrupted; what is on disk is kept\n"
+
+
+def test_a_closed_pipe_ends_a_command_quietly(cache: Path, packed: Path) -> None:
+    process = subprocess.Popen(
+        command("generate", f"model={packed}", "max_tokens=100000"),
+        cwd=ROOT,
+        env=environment(cache),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None and process.stderr is not None
+    process.stdout.read(1)
+    process.stdout.close()
+    assert process.stderr.read() == ""
+    assert process.wait(timeout=60) == 0
+
+
+def test_a_bug_of_ours_shows_its_traceback(cache: Path) -> None:
+    script = "from harness import cli; cli.load_config = lambda _: 1 / 0; cli.main(['generate'])"
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 1 and "ZeroDivisionError" in done.stderr
