@@ -93,14 +93,13 @@ def bench(job: Job) -> dict[str, Any]:
     return {"seconds": seconds, "rotations": rotations}
 
 
-def engine(job: Job) -> dict[str, Any]:
-    """The whole engine; see `harness.engine_job`."""
-    from harness.engine_job import run
+def load_job(kind: str) -> Callable[[Job], dict[str, Any]]:
+    """The function of a job kind, all that it imports imported."""
+    if kind == "engine":
+        from harness.engine_job import run
 
-    return run(job)
-
-
-JOBS: dict[str, Callable[[Job], dict[str, Any]]] = {"check": check, "bench": bench, "engine": engine}
+        return run
+    return {"check": check, "bench": bench}[kind]
 
 
 def main() -> None:
@@ -109,7 +108,9 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     # The parent kills at the timeout; this ends a child whose parent is gone.
     signal.alarm(int(job["timeout_s"]) + 5)
-    payload = JOBS[job["kind"]](job)
+    run = load_job(job["kind"])
+    Path(job["started"]).touch()  # what fails from here on may be the candidate's doing
+    payload = run(job)
     Path(job["result"]).write_text(json.dumps(payload))
 
 

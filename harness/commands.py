@@ -157,6 +157,7 @@ def search_settings(arguments: Namespace, config: Config) -> "SearchSettings":
         golden=golden_folder(config.golden, packed.fingerprint, packed.bundled),
         target=config.target.name,
         ops=chosen_ops(config, (*OPS, "io")),
+        io=asdict(config.io),
         minutes=config.minutes,
         min_gain=config.min_gain,
         timeout_s=config.timeout_s,

@@ -86,7 +86,8 @@ def draw(made: Sequence[Point], path: Path) -> None:
     axes.tick_params(labelsize=12)
     axes.grid(axis="y", alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(fontsize=11, loc="upper left", framealpha=0.9)
+    if made:
+        figure.legend(fontsize=11, loc="outside upper center", ncols=3, frameon=False)
     figure.savefig(path)
 
 

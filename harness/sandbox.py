@@ -64,13 +64,16 @@ def run_child(job: Mapping[str, Any], folder: Path, timeout_s: float) -> ChildRe
     """Runs `job` (see `harness.child`) in `folder`, for at most `timeout_s` seconds of wall time.
 
     The job, its result and its log are `<kind>.job.json`, `<kind>.result.json` and `<kind>.log` there. Nothing that the
-    child does raises here; OSError when the folder cannot be written. On KeyboardInterrupt the child is killed first.
+    candidate does raises here; OSError when the folder cannot be written, RuntimeError when the child failed before
+    any of the candidate's code ran. On KeyboardInterrupt the child is killed first.
     """
     kind = job["kind"]
-    result = folder / f"{kind}.result.json"
-    result.unlink(missing_ok=True)
+    result, marker = folder / f"{kind}.result.json", folder / f"{kind}.started"
+    for stale in (result, marker):
+        stale.unlink(missing_ok=True)
     job_file = folder / f"{kind}.job.json"
-    job_file.write_text(json.dumps({**job, "result": str(result.resolve()), "timeout_s": timeout_s}, indent=1))
+    paths = {"result": str(result.resolve()), "started": str(marker.resolve())}
+    job_file.write_text(json.dumps({**job, **paths, "timeout_s": timeout_s}, indent=1))
     started = time.perf_counter()
     with (folder / f"{kind}.log").open("wb") as log:
         # -P: the candidate's folder is the working directory and must not shadow a module.
@@ -90,6 +93,8 @@ def run_child(job: Mapping[str, Any], folder: Path, timeout_s: float) -> ChildRe
         return ChildResult(ChildStatus.TIMEOUT, seconds, stderr=log_tail)
     if status < 0:
         return ChildResult(ChildStatus.CRASHED, seconds, signal=signal.Signals(-status).name, stderr=log_tail)
+    if not marker.exists():
+        raise RuntimeError(f"a {kind} process failed before it ran a candidate:\n{log_tail}")
     payload = _payload(result) if status == 0 else None
     if payload is None:
         return ChildResult(ChildStatus.ERROR, seconds, stderr=log_tail)

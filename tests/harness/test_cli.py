@@ -25,9 +25,15 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_checkpoint(
-        tmp_path_factory.mktemp("checkpoint"), num_hidden_layers=2, num_experts=4, num_experts_per_tok=2
-    )
+    """A random model with one held-out text and one tool prompt of its own."""
+    folder = tmp_path_factory.mktemp("checkpoint")
+    make_checkpoint(folder, num_hidden_layers=2, num_experts=4, num_experts_per_tok=2)
+    source, heldout = TINY_MOE / "heldout", folder / "heldout"
+    heldout.mkdir()
+    shutil.copyfile(source / "heldout_pydocs.txt", heldout / "text.txt")
+    rows = (source / "tools.jsonl").read_text().splitlines()
+    (heldout / "tools.jsonl").write_text(min(rows, key=len) + "\n")
+    return folder
 
 
 @pytest.fixture(scope="module")
@@ -154,7 +160,7 @@ def test_golden_record_then_check_then_a_corrupt_pack(
     golden = f"golden={tmp_path / 'golden'}"
     recorded = run(cache, "golden", "record", "--json", f"model={checkpoint}", golden)
     assert recorded.returncode == 0, recorded.stderr
-    assert json.loads(recorded.stdout)["tool_calls"]["prompts"] == 16
+    assert json.loads(recorded.stdout)["tool_calls"]["prompts"] == 1
     held = run(cache, "golden", "check", "--json", f"model={packed}", golden)
     assert held.returncode == 0, held.stderr
     report = json.loads(held.stdout)
@@ -217,7 +223,7 @@ def test_a_full_disk_is_one_line(cache: Path, checkpoint: Path, tmp_path: Path) 
         text=True,
         timeout=120,
     )
-    assert_refused(done, 2, "layer_00.bin")
+    assert_refused(done, 2, f"cannot write {tmp_path / 'packed'}")
 
 
 @UNPRIVILEGED

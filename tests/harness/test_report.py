@@ -1,0 +1,59 @@
+"""The chart and the table of a search's record."""
+
+import math
+from pathlib import Path
+
+import pytest
+
+from baseline.errors import UsageError
+from harness.candidate import Status
+from harness.ledger import HEADER, Row, encode
+from harness.report import kept_table, points, write_report
+from tests.harness.rows import row
+
+NAN = math.nan
+ROWS = [
+    row(op="", speedup=1.0, status=Status.KEPT),
+    row(op="expert_down", variant="vector_loads", speedup=2.0),
+    row(op="expert_down", speedup=0.9, status=Status.TOO_SLOW),
+    row(op="qmatvec", speedup=3.0, hypothesis="a | b"),
+    row(op="expert_down", speedup=NAN, status=Status.CRASHED),
+    row(op="expert_down", variant="blocked", speedup=1.5),
+    row(op="io", variant="", speedup=1.01, status=Status.DISCARDED),
+]
+
+
+def write(folder: Path, rows: list[Row]) -> Path:
+    (folder / "ledger.tsv").write_bytes(HEADER + b"".join(map(encode, rows)))
+    return folder
+
+
+def test_gains_of_an_op_multiply_and_ops_do_not_mix() -> None:
+    made = points(ROWS)
+    assert [p.number for p in made] == [1, 2, 3, 4, 5, 6]
+    assert [p.speedup for p in made if p.number != 4] == pytest.approx([2.0, 1.8, 3.0, 3.0, 1.01])
+    assert math.isnan(made[3].speedup)
+    assert [p.best for p in made] == pytest.approx([2.0, 2.0, 3.0, 2.0, 3.0, 1.0])
+
+
+def test_the_table_holds_what_was_kept_and_nothing_else() -> None:
+    lines = kept_table(points(ROWS)).splitlines()
+    assert len(lines) == 2 + 3
+    assert lines[4].startswith("| 5 | expert_down | blocked") and "3.00x" in lines[4]
+    assert lines[3].endswith("| a \\| b |")
+
+
+@pytest.mark.parametrize("rows", [ROWS, ROWS[:1]], ids=["a search", "a seed alone"])
+def test_the_chart_is_a_picture_of_readable_size(tmp_path: Path, rows: list[Row]) -> None:
+    chart, table = write_report(write(tmp_path, rows))
+    content = chart.read_bytes()
+    assert content.startswith(b"\x89PNG\r\n")
+    width, height = (int.from_bytes(content[start : start + 4], "big") for start in (16, 20))
+    assert (width, height) == (1350, 750)
+    assert 10_000 < len(content) < 500_000
+    assert table.read_text().startswith("| # | op |")
+
+
+def test_a_folder_without_a_ledger_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="holds no search"):
+        write_report(tmp_path)
