@@ -17,7 +17,6 @@ from harness.ledger import Row, load_rows
 GREEN, ORANGE, BLUE, PINK, SKY, GREY = "#009E73", "#D55E00", "#0072B2", "#CC79A7", "#56B4E9", "#999999"
 LINE_COLOURS = (BLUE, ORANGE, PINK, SKY)
 MEASURED = (Status.KEPT, Status.DISCARDED, Status.TOO_SLOW)
-LABEL_WORDS = 3
 
 
 @dataclass(frozen=True)
@@ -118,24 +117,26 @@ def _draw_best(axes: Any, made: Sequence[Point]) -> None:
 
 
 def _label(axes: Any, kept: Sequence[Point]) -> None:
-    """A few words at each kept candidate, above and below their dots in turn, lest neighbours collide."""
-    for i, point in enumerate(kept):
-        above = i % 2 == 0
+    """A few words hanging from each kept candidate's dot: upright text, so that neighbours do not collide."""
+    for point in kept:
         axes.annotate(
             short(point.row),
             (point.number, point.speedup),
             textcoords="offset points",
+            xytext=(3, -9),
+            rotation=90,
             fontsize=9,
-            xytext=(0, 9 if above else -9),
-            ha="center",
-            va="bottom" if above else "top",
+            ha="left",
+            va="top",
+            zorder=4,
         )
 
 
 def short(row: Row) -> str:
-    """The first words of what a candidate changed."""
-    words = (row.variant or row.hypothesis).replace("_", " ").split()
-    return " ".join(words[:LABEL_WORDS])
+    """What a candidate changed: a knob and its new value where the proposer says so, else the variant."""
+    change = row.hypothesis.rpartition(": ")[2]
+    knob, arrow, value = change.partition(" -> ")
+    return f"{knob.split()[0]} {value}" if arrow else row.variant.replace("_", " ")
 
 
 def kept_table(made: Sequence[Point]) -> str:

@@ -277,7 +277,7 @@ print(json.dumps({"peak": peak, "resident": resident, "read": engine.usage().rea
 
 def test_peak_rss_stays_within_the_bound_for_a_much_larger_model(tmp_path):
     """The bound of DESIGN: resident weights, two tokens' worth of expert buffers, and 400 MB."""
-    layers, experts, top_k = 6, 256, 4
+    layers, experts, top_k = 8, 256, 4
     dims = {"hidden_size": 1024, "moe_intermediate_size": 512, "num_experts_per_tok": top_k}
     small = make_checkpoint(tmp_path / "small", "qwen3_moe", 4, 64, num_hidden_layers=layers, num_experts=8, **dims)
     packed = enlarge(small, tmp_path / "packed", experts)
@@ -286,7 +286,7 @@ def test_peak_rss_stays_within_the_bound_for_a_much_larger_model(tmp_path):
     assert done.returncode == 0, done.stderr
     used = json.loads(done.stdout)
     bound = used["resident"] + 2 * layers * top_k * stride + 400e6
-    assert layers * experts * stride > 2.5 * bound, "the model is too small to show anything"
+    assert layers * experts * stride > 3.5 * bound, "the model is too small to show anything"
     assert used["read"] > layers * experts * stride / 4
     assert used["peak"] < bound, f"peak RSS {used['peak'] / 1e6:.0f} MB, bound {bound / 1e6:.0f} MB"
 
