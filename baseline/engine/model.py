@@ -34,7 +34,7 @@ def load_resident(checkpoint: Path, dtype: str | None = "float32", top_k: int | 
 def load_streamed(
     folder: Path, manifest: Manifest, dtype: str | None = "float32", top_k: int | None = None
 ) -> nn.Module:
-    """The mlx-lm model of a packed folder: StreamingExperts for each SwitchGLU, KernelLinear for each QuantizedLinear."""
+    """The mlx-lm model of a packed folder: StreamingExperts in place of SwitchGLU, KernelLinear of QuantizedLinear."""
     config = override_top_k(load_config(folder), top_k)
     model_class, arguments = _get_classes(config)
     model = model_class(arguments.from_dict(config))
