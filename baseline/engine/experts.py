@@ -1,6 +1,7 @@
 """`StreamingExperts`: the one module that is swapped in to stream a Mixture-of-Experts model from disk."""
 
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 import mlx.core as mx
@@ -15,6 +16,14 @@ from baseline.errors import UsageError
 from baseline.manifest import LayerEntry
 
 PROJECTIONS = ("gate_proj", "up_proj", "down_proj")
+
+
+@cache
+def one_token(k: int) -> tuple[mx.array, mx.array]:
+    """The pairs of a single token's k experts, row and slot: made once, not in each layer of each token."""
+    row, slot = mx.zeros(k, mx.int32), mx.arange(k, dtype=mx.int32)
+    mx.eval(row, slot)
+    return row, slot
 
 
 class ExpertSlots:
@@ -106,8 +115,8 @@ class StreamingExperts(nn.Module):
     def _single(self, x: mx.array, indices: mx.array) -> mx.array:
         if self.io.schedule == "eager":
             mx.eval(indices)
-        k = indices.size
-        return self._apply(x, mx.zeros(k, mx.int32), indices.reshape(k), mx.arange(k, dtype=mx.int32))
+        row, slot = one_token(indices.size)
+        return self._apply(x, row, indices.reshape(-1), slot)
 
     def _grouped(self, x: mx.array, indices: mx.array) -> mx.array:
         mx.eval(indices)  # numpy would drop the exception of a failed read

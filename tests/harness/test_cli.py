@@ -212,6 +212,31 @@ def test_an_unwritable_run_folder_is_refused(cache: Path, packed: Path, tmp_path
     assert f"{occupied}" in done.stderr.splitlines()[-1]
 
 
+@pytest.mark.parametrize(
+    ("env", "text"),
+    [
+        ({"CXX": "no-such-compiler"}, "there is no program 'no-such-compiler'"),
+        ({"CXX": "", "PATH": "/nowhere"}, "no C++ compiler"),
+    ],
+)
+def test_a_search_without_a_compiler_is_one_line(cache: Path, tmp_path: Path, env: dict[str, str], text: str) -> None:
+    run(cache, "generate", "max_tokens=1")  # packs the bundled model, which the first use says in a line of its own
+    assert_refused(run(cache, "search", f"run={tmp_path}/run", env=env), 2, text)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_read_that_fails_while_tokens_are_decoded_is_a_failed_check(cache: Path) -> None:
+    script = """if True:
+        import sys
+        from harness import cli
+        def fails(config):
+            raise RuntimeError("expert_read: layer_03.bin: layer 3, expert 7: Input/output error")
+        cli.load_config = fails
+        sys.exit(cli.main(["generate"]))"""
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
+    assert_refused(done, 3, "layer 3, expert 7: Input/output error")
+
+
 def test_a_full_disk_is_one_line(cache: Path, checkpoint: Path, tmp_path: Path) -> None:
     """A file-size limit makes the kernel refuse a write as a full disk does."""
     limited = ["bash", "-c", 'trap "" XFSZ; ulimit -f 64; exec "$@"', "bash"]
