@@ -17,7 +17,8 @@ test: $(READY)
 
 $(READY): pyproject.toml $(NATIVE)
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(not (3, 11) <= v < (3, 14) and f"nightforge needs Python 3.11, 3.12 or 3.13; $(PYTHON) is {v[0]}.{v[1]}: make PYTHON=python3.12")'
-	@command -v $${CXX:-c++} >/dev/null || { echo "nightforge needs a C++20 compiler (g++ or clang++): $${CXX:-c++} was not found" >&2; exit 2; }
+	@echo 'int main() {}' | $${CXX:-c++} -std=c++20 -x c++ - -o /dev/null 2>/dev/null || \
+	  { echo "nightforge needs a C++20 compiler (g++ or clang++): $${CXX:-c++} is none; name one with CXX=" >&2; exit 2; }
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $@

@@ -153,7 +153,7 @@ def load(folder: Path) -> Golden:
     """Read a record. UsageError when `folder` holds none, CheckError when it is damaged."""
     path = folder / RECORD
     if not path.is_file():
-        raise UsageError(f"{folder} holds no golden record; make one with: nightforge golden record")
+        raise UsageError(f"{folder} holds no golden record; make one with: nightforge golden record model=CHECKPOINT")
     try:
         fields = pydantic.TypeAdapter(_Record).validate_json(path.read_bytes())
         checksum = file_checksum(folder / ANSWERS)

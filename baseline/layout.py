@@ -15,7 +15,7 @@ PROJECTIONS = ("gate_proj", "up_proj", "down_proj")
 # `bias` is the linear layer's own; `scales` and `biases` belong to the quantised weight.
 TENSORS = ("weight", "scales", "biases", "bias")
 ITEM_BYTES = {"uint8": 1, "uint32": 4, "float16": 2, "bfloat16": 2, "float32": 4}
-SECTOR = 512  # the least that O_DIRECT accepts as an alignment
+PAGE = 4096  # what the reader wants of a record: O_DIRECT on any disk in use
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,8 +79,8 @@ def _problem(layout: Layout, stem: str) -> str | None:
     allowed = [f"{projection}.{tensor}" for projection in PROJECTIONS for tensor in TENSORS]
     if layout.name != stem:
         return f"name is {layout.name!r}, the file's is {stem!r}; they must be equal"
-    if layout.align < SECTOR or layout.align & (layout.align - 1):
-        return f"align is {layout.align}; it must be a power of two of at least {SECTOR}"
+    if layout.align < PAGE or layout.align & (layout.align - 1):
+        return f"align is {layout.align}; it must be a power of two of at least {PAGE}"
     if sorted(layout.order) != sorted(allowed):
         return f"order must name each of these once: {', '.join(allowed)}"
     return None

@@ -9,8 +9,9 @@ from typing import Literal
 
 import pydantic
 
+from baseline.durable import file_checksum
 from baseline.errors import CheckError, UsageError
-from baseline.layout import ITEM_BYTES, PROJECTIONS, TENSORS, Layout, Segment, first_problem
+from baseline.layout import ITEM_BYTES, PAGE, PROJECTIONS, TENSORS, Layout, Segment, first_problem
 
 MANIFEST = "manifest.json"
 JOURNAL = "pack.journal"
@@ -137,6 +138,8 @@ def _problems(manifest: Manifest) -> Iterator[str]:
         if name in ("", ".", "..") or "/" in name or names.count(name) > 1:
             yield f"file name {name!r} is repeated or leaves the packed model's folder"
     for layer in manifest.layers:
+        if layer.stride < PAGE or layer.stride % PAGE:
+            yield f"{layer.file} has records of {layer.stride} bytes, no multiple of {PAGE}"
         if layer.experts < 1 or len(layer.checksums) != layer.experts:
             yield f"{layer.file} has {layer.experts} experts and {len(layer.checksums)} checksums"
         yield from (f"{layer.file}: {problem}" for problem in _segment_problems(layer))
@@ -157,6 +160,13 @@ def _segment_problems(layer: LayerEntry) -> Iterator[str]:
     for projection in PROJECTIONS:
         if not any(segment.name == f"{projection}.weight" for segment in layer.segments):
             yield f"no segment {projection}.weight"
+
+
+def check_copies(folder: Path, manifest: Manifest) -> None:
+    """CheckError when a copied configuration or tokenizer file, which mlx-lm reads, is not the one that was packed."""
+    for name, checksum in manifest.files.items():
+        if file_checksum(folder / name) != checksum:
+            raise CheckError(f"{folder / name} is not the file that was packed: its checksum differs")
 
 
 def _check_files(folder: Path, manifest: Manifest) -> None:

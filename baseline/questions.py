@@ -76,6 +76,7 @@ class Answers:
         """The inverse of `save`. RuntimeError, KeyError or ValueError when the file is something else."""
         loaded: Any = mx.load(str(path), format="safetensors", return_metadata=True)
         arrays, metadata = loaded
+        mx.eval(arrays)  # numpy would drop the exception of a failed read
         families = {kind: sum(name.startswith(f"{kind}.") for name in arrays) for kind in ("logits", "nll")}
         logits, nll = (tuple(np.array(arrays[f"{kind}.{i}"]) for i in range(count)) for kind, count in families.items())
         return cls(logits, nll, tuple(json.loads(metadata["tool_answers"])))

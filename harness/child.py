@@ -4,6 +4,7 @@ It only runs and times; it holds no answer and judges nothing. Each job kind is 
 JSON that the parent gets back; arrays go through .npz files. Only `engine` imports mlx-lm, so the others start fast.
 """
 
+import ctypes
 import json
 import resource
 import signal
@@ -20,6 +21,7 @@ from baseline import native
 from harness.guarded import GuardedBuffer
 
 Job = Mapping[str, Any]
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
 ROTATED_BYTES = 96 << 20  # more than the last-level cache of the machines this is for
 MIN_ROTATIONS, MAX_ROTATIONS = 4, 64
 
@@ -27,6 +29,11 @@ MIN_ROTATIONS, MAX_ROTATIONS = 4, 64
 def array_hash(array: NDArray[np.generic]) -> str:
     """The xxh3_128 of an array's bytes, in hex."""
     return xxhash.xxh3_128_hexdigest(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+
+
+def begin(job: Job) -> None:
+    """Says that the candidate's code runs from here on: what fails later may be its doing."""
+    Path(job["started"]).touch()
 
 
 def check(job: Job) -> dict[str, Any]:
@@ -39,6 +46,7 @@ def check(job: Job) -> dict[str, Any]:
     outputs: dict[str, NDArray[np.generic]] = {}
     reports = []
     with np.load(job["inputs"]) as arrays:
+        begin(job)
         for number, call in enumerate(job["calls"]):
             kernel = native.CpuKernel(call["library"], call["symbol"], call["threads"])
             inputs = [GuardedBuffer.holding(arrays[key]) for key in call["inputs"]]
@@ -65,6 +73,7 @@ def bench(job: Job) -> dict[str, Any]:
     rotations = min(max(rotations, MIN_ROTATIONS), MAX_ROTATIONS)
     copies = [[array.copy() for array in first] for _ in range(rotations)]
     results = [np.empty(o["shape"], o["dtype"]) for o in job["outputs"]]
+    begin(job)
     kernels = {
         name: native.CpuKernel(arm["library"], arm["symbol"], arm["threads"]) for name, arm in job["arms"].items()
     }
@@ -96,6 +105,9 @@ def bench(job: Job) -> dict[str, Any]:
 def load_job(kind: str) -> Callable[[Job], dict[str, Any]]:
     """The function of a job kind, all that it imports imported."""
     if kind == "engine":
+        import mlx.core as mx
+
+        mx.set_default_device(mx.cpu)  # before mlx-lm takes the default device for its own stream
         from harness.engine_job import run
 
         return run
@@ -106,10 +118,11 @@ def main() -> None:
     """Runs the job in the file that the first argument names."""
     job = json.loads(Path(sys.argv[1]).read_text())
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    # The parent kills at the timeout; this ends a child whose parent is gone.
+    # The parent kills at the timeout; these end a child whose parent is gone, at once on Linux.
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     signal.alarm(int(job["timeout_s"]) + 5)
     run = load_job(job["kind"])
-    Path(job["started"]).touch()  # what fails from here on may be the candidate's doing
     payload = run(job)
     Path(job["result"]).write_text(json.dumps(payload))
 

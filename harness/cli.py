@@ -3,12 +3,13 @@
 import argparse
 import errno
 import json
+import math
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from baseline.errors import CheckError, UsageError
 from harness import commands
@@ -65,8 +66,19 @@ def _run(argv: list[str]) -> int:
     else:
         with redirect_stdout(sys.stderr):  # the JSON object is alone on standard output
             result = arguments.run(arguments, config)
-        print(json.dumps(result.fields))
-    return _fail(result.failed, CHECK) if result.failed else 0
+        print(json.dumps(finite(result.fields), allow_nan=False))
+    if result.failed:
+        return _fail(result.failed, CHECK)
+    return INTERRUPTED if result.interrupted else 0
+
+
+def finite(value: Any) -> Any:
+    """`value` with null for each infinity and nan, which JSON does not have."""
+    if isinstance(value, Mapping):
+        return {name: finite(entry) for name, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(entry) for entry in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _fail(message: str, status: int) -> int:

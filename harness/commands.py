@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from baseline.errors import UsageError
+from baseline.errors import CheckError, UsageError
 from harness.config import Config, chosen_ops
 from harness.paths import cache_folder, data_folder
 
@@ -28,6 +28,7 @@ class Result:
 
     fields: Mapping[str, Any]
     failed: str = ""
+    interrupted: bool = False
 
 
 def say(line: str) -> None:
@@ -59,6 +60,7 @@ def pack(arguments: Namespace, config: Config) -> Result:
 
 def generate(arguments: Namespace, config: Config) -> Result:
     """`nightforge generate`."""
+    _use_cpu()
     from baseline.engine.generate import generate as run
 
     engine, _ = _engine(config)
@@ -81,13 +83,13 @@ def generate(arguments: Namespace, config: Config) -> Result:
 
 def golden_record(arguments: Namespace, config: Config) -> Result:
     """`nightforge golden record`."""
+    _use_cpu()
     from baseline.checkpoint import fingerprint
     from baseline.golden import tool_score
     from baseline.record import record
     from harness.models import checkpoint, golden_folder
     from harness.paths import BUNDLED, bundled_model
 
-    _use_cpu()
     source = checkpoint(config.model)
     # A model without texts of its own is asked about the bundled ones.
     own = source / "heldout"
@@ -102,6 +104,7 @@ def golden_record(arguments: Namespace, config: Config) -> Result:
 
 def golden_check(arguments: Namespace, config: Config) -> Result:
     """`nightforge golden check`."""
+    _use_cpu()
     from baseline.golden import Fingerprint, compare, load
     from baseline.questions import answer
     from harness.models import golden_folder
@@ -129,11 +132,16 @@ def search(arguments: Namespace, config: Config) -> Result:
     from harness.report import write_report
 
     settings = search_settings(arguments, config)
-    with watch(settings) as observer:
-        summary = run(settings, observer)
+    try:
+        with watch(settings) as observer:
+            summary = run(settings, observer)
+    except CheckError:  # a champion that did not confirm: what was found is still worth a look
+        if (settings.run / "ledger.tsv").exists():
+            write_report(settings.run)
+        raise
     chart, table = write_report(settings.run)
     print_summary(summary, chart)
-    return Result(_search_fields(summary, chart, table, config))
+    return Result(_search_fields(summary, chart, table, config), interrupted=summary.interrupted)
 
 
 def _search_fields(summary: "Summary", chart: Path, table: Path, config: Config) -> dict[str, Any]:
@@ -145,6 +153,8 @@ def search_settings(arguments: Namespace, config: Config) -> "SearchSettings":
     from harness.models import golden_folder, packed_model
     from harness.settings import OPS, SearchSettings
 
+    if config.dtype != "float32" or config.top_k is not None or config.configuration is not None:
+        raise UsageError("a search computes in float32 from the plain kernels: no dtype, top_k or configuration")
     if arguments.resume and config.run is None:
         raise UsageError("--resume needs the folder of the run to go on with: run=FOLDER")
     run = Path(config.run) if config.run else Path("runs") / time.strftime("%Y-%m-%d_%H-%M-%S")
@@ -168,7 +178,10 @@ def search_settings(arguments: Namespace, config: Config) -> "SearchSettings":
 
 
 def _use_cpu() -> None:
-    """Compute on the CPU, the one target so far; MLX would choose the GPU of a Mac."""
+    """Compute on the CPU, the one target so far; MLX would choose the GPU of a Mac.
+
+    Called before mlx-lm is imported, which takes the default device for a stream of its own.
+    """
     import mlx.core as mx
 
     mx.set_default_device(mx.cpu)
@@ -179,7 +192,6 @@ def _engine(config: Config) -> "tuple[Engine, PackedModel]":
     from baseline.engine import Engine, IoPolicy
     from harness.models import packed_model
 
-    _use_cpu()
     choices, io = _configuration(config)
     policy = IoPolicy(**io)
     packed = packed_model(config.model, say)

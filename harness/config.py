@@ -50,6 +50,7 @@ class Config:
 
 # Lines of a message that say where in Hydra it went wrong.
 DETAILS = ("full_key", "object_type", "reference_type", "Config search", "provider=", "See http")
+TEXT = ("prompt", "model", "golden", "configuration", "run")
 DTYPES = ("float32", "bfloat16", "float16")
 
 
@@ -74,6 +75,9 @@ def load_config(overrides: Sequence[str]) -> Config:
 
     for override in overrides:
         _check_key(override)
+    # Text is taken as it is: commas, quotes and brackets mean something to Hydra.
+    text = dict(o.split("=", 1) for o in overrides if o.partition("=")[0] in TEXT)
+    overrides = [o for o in overrides if o.partition("=")[0] not in TEXT]
     try:
         with initialize_config_dir(str(data_folder("conf")), version_base="1.3"):
             composed = compose("config", overrides=list(overrides))
@@ -81,6 +85,8 @@ def load_config(overrides: Sequence[str]) -> Config:
         config: Any = OmegaConf.to_object(typed)
     except (HydraException, OmegaConfBaseException) as error:
         raise UsageError(_explain(error, overrides)) from None
+    for name, value in text.items():
+        setattr(config, name, None if value == "null" else value)
     return _checked(config)
 
 

@@ -13,7 +13,7 @@ from harness.judge import Judge
 from harness.measure import BenchPlan, EnginePlan
 
 BENCH = BenchPlan(blocks=(8, 60), budget_s=3.0)
-ENGINE = EnginePlan(blocks=6, tokens=16)
+ENGINE = EnginePlan(blocks=6, tokens=16, timeout_s=1800.0)  # the whole golden record: minutes on a slow machine
 
 
 @dataclass(frozen=True)

@@ -88,14 +88,27 @@ class LiveTable:
         self._champion = f"champion {row.id}: {title(row)}"
         self._refresh()
 
+    def _title(self) -> str:
+        judged = max(len(self._rows) - 1, 0)  # the first row is the seed's
+        return (
+            f"{self._settings.run} · candidates: {judged} · {self._settings.minutes:g} minutes, then the confirmation"
+        )
+
     def _refresh(self) -> None:
-        table = Table(title=f"{self._settings.run} · {len(self._rows)} candidates", title_justify="left")
-        for heading in ("at", "status", "speed-up", "candidate", "reason"):
-            table.add_column(heading, overflow="ellipsis", no_wrap=True)
+        table = Table(title=self._title(), title_justify="left", expand=True)
+        table.add_column("at", justify="right", min_width=5, no_wrap=True)
+        table.add_column("status", min_width=9, no_wrap=True)
+        table.add_column("speed-up", justify="right", min_width=8, no_wrap=True)
+        for heading, ratio in (("candidate", 3), ("reason", 2)):
+            table.add_column(heading, overflow="ellipsis", no_wrap=True, ratio=ratio)
         for row in self._rows[-LATEST:]:
             cells = (f"{row.elapsed_s:.0f} s", str(row.status), gain(row), title(row), row.reason)
             table.add_row(*map(Text, cells), style=STYLES.get(row.status, "red"))
-        self._live.update(Group(table, Text(self._champion, style="green"), Text(self._now)), refresh=True)
+        lines = (self._champion, "green"), (self._now, "default")
+        self._live.update(
+            Group(table, *(Text(line, style=style, no_wrap=True, overflow="ellipsis") for line, style in lines)),
+            refresh=True,
+        )
 
 
 def gain(row: Row) -> str:
@@ -112,7 +125,7 @@ def print_summary(summary: Summary, chart: Path) -> None:
     """What was found, by how much, end to end, and where the record lies."""
     out = console()
     out.print(
-        f"{summary.evaluated} candidates in {summary.seconds:.0f} s, {summary.kept} kept; champion {summary.champion}"
+        f"candidates: {summary.evaluated}, kept: {summary.kept}, in {summary.seconds:.0f} s; champion {summary.champion}"
     )
     if summary.confirmed is None:
         out.print(

@@ -17,6 +17,7 @@ def run(job: Mapping[str, Any]) -> dict[str, Any]:
     """
     engine = Engine.load(Path(job["packed"]))
     champion, candidate = job["arms"]
+    Path(job["started"]).touch()  # from here on the candidate's code runs
     configure(engine, job, candidate)
     questions = Questions.from_json(job["questions"])
     answer(engine.model, engine.tokenizer, questions).save(Path(job["answers"]))

@@ -1,5 +1,6 @@
 """The append-only record of every candidate and its outcome: a TSV file with a header, one write a row."""
 
+import errno
 import fcntl
 import os
 from dataclasses import asdict, dataclass, fields
@@ -130,7 +131,7 @@ class Ledger:
     def _write(self, line: bytes) -> None:
         written = os.write(self._file, line)
         if written != len(line):  # a full disk can take half a line
-            raise OSError(f"{self.path}: wrote {written} of {len(line)} bytes of a row")
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
         os.fsync(self._file)
 
     def append(self, row: Row) -> None:

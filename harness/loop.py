@@ -4,6 +4,8 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
+from optuna.exceptions import StorageInternalError
+
 from baseline.errors import UsageError
 from baseline.targets.cpu import missing_features
 from baseline.variant import Choice, Variant, list_variants
@@ -45,6 +47,8 @@ def search(settings: SearchSettings, observer: Observer | None = None) -> Summar
             champion = climb(judge, proposer, seed, champion, run, ledger, started)
             observer.on_stage(champion, Stage.CONFIRM)
             confirmed = confirm(judge, champion, seed, run.scratch)
+        except StorageInternalError as error:  # SQLite's: a full disk, for one
+            raise UsageError(f"{run.study}: {error}") from None
         except KeyboardInterrupt:
             if not ledger.rows:
                 raise
@@ -97,8 +101,10 @@ def start(judge: Judge, run: RunFolder, ledger: Ledger, started: float) -> tuple
         judge.observer.on_row(ledger.rows[0])
     best = ledger.champion() or ledger.rows[0]
     champion = run.load(best.id)
-    if identify(champion.configuration, judge.variants) != champion.id:
-        raise UsageError(f"{run.path}: a kernel of champion {champion.id} has changed since; start another search")
+    named = champion.configuration.kernels.items()
+    gone = any(spec.variant not in judge.variants[op] for op, spec in named)
+    if gone or identify(champion.configuration, judge.variants) != champion.id:
+        raise UsageError(f"{run.path}: a kernel of champion {champion.id} has changed or is gone; start another search")
     judge.observer.on_champion(champion, best)
     return seed, champion
 

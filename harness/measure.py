@@ -38,6 +38,7 @@ class EnginePlan:
     blocks: int = 5
     tokens: int = 12
     prompt: int = 8
+    timeout_s: float | None = None  # None: the search's
 
 
 def bench_inputs(library: OpLibrary, file: Path, seed: int) -> None:
@@ -128,7 +129,7 @@ def run_engine(
         "tokens": plan.tokens,
         "blocks": plan.blocks,
     }
-    result = run_child(job, folder, timeout_s)
+    result = run_child(job, folder, plan.timeout_s or timeout_s)
 
     def end(ran: bool, failure: Failure | None, max_kl: float = math.inf) -> EngineResult:
         old, new = _arms(result.payload["tokens_per_s"]) if ran else ((), ())

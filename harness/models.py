@@ -16,7 +16,7 @@ LAYOUT = "whole_expert"
 
 @dataclass(frozen=True)
 class PackedModel:
-    """A packed model, with the fingerprint of the checkpoint that it was packed from."""
+    """A packed model, with the fingerprint of the checkpoint that it was packed from; `bundled`: that is the bundled one."""
 
     folder: Path
     fingerprint: str
@@ -41,7 +41,8 @@ def packed_model(model: str, say: Callable[[str], None]) -> PackedModel:
         folder = _folder(model)
         if not (folder / MANIFEST).is_file() and (folder / "config.json").is_file():
             raise UsageError(f"{folder} is not packed; pack it first: nightforge pack {folder} DST")
-        return PackedModel(folder, load_manifest(folder).source.fingerprint, bundled=False)
+        identity = load_manifest(folder).source.fingerprint
+        return PackedModel(folder, identity, bundled=identity == fingerprint(bundled_model()))
     identity = fingerprint(bundled_model())
     folder = cache_folder() / "models" / f"{BUNDLED}-{identity}"
     if not (folder / MANIFEST).is_file():

@@ -13,6 +13,19 @@ from harness.judge import Verdict
 from harness.ledger import load_rows
 from harness.settings import SearchSettings, writable
 
+# What must not change between a search and its resumption: rows of two searches do not belong in one ledger.
+FIXED = ("packed", "golden", "kernels", "target", "io", "min_gain")
+
+
+def _same_search(path: Path, settings: SearchSettings) -> None:
+    """UsageError when a search is resumed with other settings than it began with."""
+    if not path.exists():
+        return
+    began, now = json.loads(path.read_text()), json.loads(json.dumps(asdict(settings), default=str))
+    for name in FIXED:
+        if began[name] != now[name]:
+            raise UsageError(f"{path.parent}: this search began with {name} {began[name]}, not {now[name]}")
+
 
 class RunFolder:
     """`ledger.tsv`, `study.db`, `settings.json`, `summary.json`, `candidates/<id>/`, `scratch/`."""
@@ -26,6 +39,7 @@ class RunFolder:
             raise UsageError(f"{self.path} already holds a search: resume it, or choose another folder")
         if not self.ledger.exists() and settings.resume:
             raise UsageError(f"{self.path} holds no search to resume: there is no {self.ledger.name}")
+        _same_search(self.path / "settings.json", settings)
         writable(settings.cache)
         self.scratch = writable(self.path / "scratch")
         self.write("settings.json", asdict(settings))

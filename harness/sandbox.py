@@ -5,8 +5,10 @@ not passed on), core files. Not covered: memory and file-size limits, the networ
 candidate's folder.
 """
 
+import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,8 +22,11 @@ from typing import Any
 
 import harness
 
-PASSED_ON = ("PATH", "HOME", "TMPDIR", "LANG", "LC_ALL", "VIRTUAL_ENV", "CXX", "SYSTEMROOT")
+PASSED_ON = ("PATH", "HOME", "TMPDIR", "LANG", "LC_ALL", "VIRTUAL_ENV")
+# What a compiler may need to find itself, its headers and its libraries.
+COMPILER = ("CXX", "SDKROOT", "DEVELOPER_DIR", "CPATH", "LIBRARY_PATH", "LD_LIBRARY_PATH")
 TAIL_BYTES = 4000
+FREE_BYTES = 1 << 20  # with less than this a child's failure is the disk's
 
 
 class ChildStatus(StrEnum):
@@ -56,7 +61,7 @@ class ChildResult:
 
 def environment() -> dict[str, str]:
     """The child's whole environment: no variable of ours that it does not need."""
-    passed_on = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
+    passed_on = {name: os.environ[name] for name in (*PASSED_ON, *COMPILER) if name in os.environ}
     return {**passed_on, "PYTHONPATH": str(Path(harness.__file__).parents[1]), "PYTHONDONTWRITEBYTECODE": "1"}
 
 
@@ -88,17 +93,32 @@ def run_child(job: Mapping[str, Any], folder: Path, timeout_s: float) -> ChildRe
         )
         status = _wait(child, timeout_s)
     seconds = time.perf_counter() - started
-    log_tail = (folder / f"{kind}.log").read_bytes()[-TAIL_BYTES:].decode(errors="replace")
+    log_tail = _tail(folder / f"{kind}.log")
     if status is None:
         return ChildResult(ChildStatus.TIMEOUT, seconds, stderr=log_tail)
     if status < 0:
-        return ChildResult(ChildStatus.CRASHED, seconds, signal=signal.Signals(-status).name, stderr=log_tail)
+        return ChildResult(ChildStatus.CRASHED, seconds, signal=_signal_name(-status), stderr=log_tail)
+    if status != 0 and shutil.disk_usage(folder).free < FREE_BYTES:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
     if not marker.exists():
         raise RuntimeError(f"a {kind} process failed before it ran a candidate:\n{log_tail}")
     payload = _payload(result) if status == 0 else None
     if payload is None:
         return ChildResult(ChildStatus.ERROR, seconds, stderr=log_tail)
     return ChildResult(ChildStatus.OK, seconds, stderr=log_tail, payload=payload)
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # real-time signals have no name
+        return f"signal {number}"
+
+
+def _tail(path: Path) -> str:
+    with path.open("rb") as log:
+        log.seek(max(path.stat().st_size - TAIL_BYTES, 0))
+        return log.read(TAIL_BYTES).decode(errors="replace")
 
 
 def _wait(child: "subprocess.Popen[bytes]", timeout_s: float) -> int | None:

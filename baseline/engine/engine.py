@@ -20,7 +20,7 @@ from baseline.engine.linear import KernelLinear
 from baseline.engine.model import load_streamed
 from baseline.engine.policy import IoPolicy
 from baseline.errors import UsageError
-from baseline.manifest import Manifest, load_manifest
+from baseline.manifest import Manifest, check_copies, load_manifest
 from baseline.variant import Choice
 
 # Tokens of a prompt that one pass prefills: bounds the activations that live at once.
@@ -71,6 +71,7 @@ class Engine:
         Raises UsageError and CheckError as load_manifest does, and UsageError for a top_k out of range.
         """
         manifest = load_manifest(packed)
+        check_copies(packed, manifest)
         model = load_streamed(packed, manifest, dtype, top_k)
         mx.set_cache_limit(buffer_bytes(model))
         compute = getattr(mx, dtype) if dtype else next(p.dtype for p in norms(model))
@@ -98,7 +99,8 @@ class Engine:
         }
         for layer in self.experts:
             instance = layer.slots.instance(self.dtype)
-            layer.configure(io, *(self._find(op, instance) for op in ("expert_gate_up", "expert_down")))
+            gate_up, down = (self._find(op, instance) for op in ("expert_gate_up", "expert_down"))
+            layer.configure(io, gate_up, down, self.dtype)
         for linear in self.linears:
             linear.kernel = self._find("qmatvec", linear.instance(self.dtype))
 

@@ -18,6 +18,11 @@ from baseline.manifest import LayerEntry
 PROJECTIONS = ("gate_proj", "up_proj", "down_proj")
 
 
+def dense(view: mx.array) -> mx.array:
+    """A view that MLX's ops take: CUDA's gather_qmm has no kernel for experts that are a record's stride apart."""
+    return mx.contiguous(view) if mx.default_device() == mx.gpu and mx.cuda.is_available() else view
+
+
 @cache
 def one_token(k: int) -> tuple[mx.array, mx.array]:
     """The pairs of a single token's k experts, row and slot: made once, not in each layer of each token."""
@@ -42,7 +47,7 @@ class ExpertSlots:
     def __call__(self, x: mx.array, slots: mx.array, views: Sequence[mx.array]) -> mx.array:
         """x [n, H], slots [n, k], views [s, *shape] in the order of the layer's segments -> [n, k, H]."""
         for segment, view in zip(self.layer.segments, views, strict=True):
-            self.glu[segment.projection][segment.tensor] = view
+            self.glu[segment.projection][segment.tensor] = dense(view)
         y = self.glu(x, slots)
         for segment in self.layer.segments:  # or the module would keep the buffer of this token alive
             del self.glu[segment.projection][segment.tensor]
@@ -95,15 +100,15 @@ class StreamingExperts(nn.Module):
         self.down: native.CpuKernel | None = None
 
     def configure(
-        self, io: IoPolicy, gate_up: native.CpuKernel | None = None, down: native.CpuKernel | None = None
+        self, io: IoPolicy, gate_up: native.CpuKernel | None, down: native.CpuKernel | None, dtype: mx.Dtype
     ) -> None:
-        """Set the I/O policy and the two kernels; without kernels the experts run on MLX's own ops."""
+        """Set the I/O policy and the two kernels, which compute in dtype; None leaves the experts to MLX's own ops."""
         if (gate_up is None) != (down is None):
             raise UsageError("expert_gate_up and expert_down are configured together; got only one of them")
         layer = self.slots.layer
         self.io = io
         self.file = native.ExpertFile(str(self.path), self.index, layer.experts, layer.stride, io.cache == "direct")
-        self.gate_up, self.down = gate_up, down
+        self.gate_up, self.down, self.dtype = gate_up, down, dtype
 
     def __call__(self, x: mx.array, indices: mx.array) -> mx.array:
         if indices.size == indices.shape[-1]:
@@ -137,11 +142,12 @@ class StreamingExperts(nn.Module):
 
     def _apply(self, x: mx.array, row: mx.array, experts: mx.array, slot: mx.array) -> mx.array:
         """Pair p is row[p] of x [r, H] times the expert experts[slot[p]] -> [p, H]."""
-        views = [] if self.gate_up else self.slots.segments
+        kernels = x.dtype == self.dtype
+        views = [] if self.gate_up and kernels else self.slots.segments
         records, *tensors = native.expert_read(self.file, experts, views, self.io.threads, self.io.reads_per_expert)
         if self.io.schedule == "eager":
             mx.eval(records)
-        if self.gate_up is None or self.down is None:
+        if self.gate_up is None or self.down is None or not kernels:
             if x.shape[0] == 1:
                 return self.slots(x, slot[None], tensors)
             return self.slots(x[row], slot[:, None], tensors)

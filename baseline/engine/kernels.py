@@ -5,6 +5,7 @@ from pathlib import Path
 
 from baseline import native
 from baseline.contract import Instance, load_contract
+from baseline.errors import UsageError
 from baseline.targets import cpu
 from baseline.variant import Choice
 
@@ -31,10 +32,13 @@ class OpKernels:
     ) -> None:
         """Build (or take from `cache`) `choice` for all `instances` it supports; the others stay with MLX's ops.
 
-        Raises what baseline.targets.cpu.build raises.
+        Raises what baseline.targets.cpu.build raises, and UsageError when it supports none of them.
         """
         self.contract = load_contract(kernels / op)
+        instances = list(instances)
         supported = [i for i in distinct(instances, self.constants) if choice.variant.supports_instance(i)]
+        if instances and not supported:
+            raise UsageError(f"{op}/{choice.variant.name} supports none of this model's layers")
         library = cpu.build(choice, self.contract, supported, cache)
         self.table: Mapping[Key, native.CpuKernel] = {
             key(instance): native.CpuKernel(str(library.path), symbol, library.threads)

@@ -21,7 +21,7 @@ class KernelLinear(nn.QuantizedLinear):
 
     def __call__(self, x: mx.array) -> mx.array:
         """x [..., K] -> [..., N]."""
-        if self.kernel is None:
+        if self.kernel is None or x.dtype != self.scales.dtype:
             return super().__call__(x)
         width = self.weight.shape[0]
         (y,) = self.kernel(

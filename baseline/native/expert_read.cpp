@@ -144,6 +144,7 @@ std::vector<mx::array> expert_read(std::shared_ptr<ExpertFile> file, const mx::a
   }
   auto stream = mx::to_stream(s, mx::Device::cpu);
   int count = indices.size();
+  if (count == 0) throw std::invalid_argument("expert_read: indices name no expert");
   std::vector<mx::Shape> shapes{{count, static_cast<int>(file->stride() / 4)}};
   std::vector<mx::Dtype> dtypes{mx::uint32};
   for (auto& segment : segments) {

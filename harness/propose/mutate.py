@@ -1,6 +1,6 @@
 """The rule-based proposer: a child of the champion that changes one thing, suggested by Optuna."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from optuna.trial import Trial
@@ -28,6 +28,12 @@ class Move:
     part: str
     knob: str
     value: int | str
+
+
+def label(name: str, choices: Iterable[object]) -> str:
+    """A parameter's name in the study. It lists the choices: Optuna refuses a name whose choices have changed, and a
+    search may be resumed with another variant in the folder, or with other ops."""
+    return f"{name}: {', '.join(map(str, choices))}"
 
 
 class Mutate(Proposer):
@@ -103,15 +109,20 @@ class Mutate(Proposer):
         return part if part == IO else f"{part}/{parent.kernels[part].variant}"
 
     def _suggest(self, trial: Trial, parent: Configuration) -> Move:
-        part = trial.suggest_categorical("part", self._parts)
+        part = trial.suggest_categorical(label("part", self._parts), self._parts)
         names = self._names(part, parent)
         knobs = self._knobs(part, parent)
-        knob = trial.suggest_categorical(names, list(knobs))
-        return Move(part, knob, trial.suggest_categorical(f"{names}.{knob}", list(knobs[knob])))
+        knob = trial.suggest_categorical(label(names, knobs), list(knobs))
+        values = knobs[knob]
+        return Move(part, knob, trial.suggest_categorical(label(f"{names}.{knob}", values), list(values)))
 
     def _parameters(self, parent: Configuration, move: Move) -> dict[str, object]:
-        names = self._names(move.part, parent)
-        return {"part": move.part, names: move.knob, f"{names}.{move.knob}": move.value}
+        names, knobs = self._names(move.part, parent), self._knobs(move.part, parent)
+        return {
+            label("part", self._parts): move.part,
+            label(names, knobs): move.knob,
+            label(f"{names}.{move.knob}", knobs[move.knob]): move.value,
+        }
 
     def _candidate(self, champion: Candidate, move: Move) -> Candidate:
         configuration, hypothesis = self._apply(champion.configuration, move)

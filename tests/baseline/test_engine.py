@@ -16,6 +16,7 @@ from mlx_lm.models.cache import make_prompt_cache
 from mlx_lm.models.switch_layers import SwitchGLU
 
 from baseline.contract import load_contract
+from baseline.durable import file_checksum
 from baseline.engine import Engine, IoPolicy, load_resident
 from baseline.engine.generate import generate
 from baseline.errors import CheckError, UsageError
@@ -231,12 +232,51 @@ def test_a_file_cut_while_the_engine_runs_is_an_error(tmp_path):
         engine.decode(PROMPT[:1], 2)
 
 
-def test_a_manifest_of_another_model_is_refused(tmp_path):
+def test_a_changed_config_is_refused(tmp_path):
     pack(TINY_MOE, tmp_path / "packed", LAYOUT)
     config = tmp_path / "packed" / "config.json"
     config.write_text(config.read_text().replace('"num_hidden_layers": 8', '"num_hidden_layers": 4'))
-    with pytest.raises((UsageError, CheckError)):
+    with pytest.raises(CheckError, match=r"config.json is not the file that was packed"):
         Engine.load(tmp_path / "packed")
+
+
+def test_every_module_gets_its_kernel(engine, cache):
+    choices = {op: Choice.defaults(parse_variant(KERNELS / op / "cpu" / "plain.cpp")) for op in OPS}
+    engine.configure(choices, kernels=KERNELS, cache=cache)
+    assert len(engine.linears) > 50 and all(linear.kernel is not None for linear in engine.linears)
+    assert len(engine.experts) == 8 and all(layer.gate_up and layer.down for layer in engine.experts)
+    engine.configure()
+    assert not any(linear.kernel for linear in engine.linears)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_kernels_in_half_precision_err_as_mlxs_own_ops_do(tiny, cache, want, dtype):
+    engine = Engine.load(tiny, dtype=dtype)
+    own = np.abs(engine.logits(PROMPT[:8]) - want[0][:8]).mean()
+    choices = {op: Choice.defaults(parse_variant(KERNELS / op / "cpu" / "vector.cpp")) for op in OPS}
+    engine.configure(choices, kernels=KERNELS, cache=cache)
+    assert np.abs(engine.logits(PROMPT[:8]) - want[0][:8]).mean() < 3 * own
+
+
+def test_a_variant_that_supports_no_layer_of_the_model_is_refused(tmp_path, cache):
+    if missing_features(permute := parse_variant(KERNELS / "expert_down" / "cpu" / "permute.cpp")):
+        pytest.skip("this machine's compiler has no AVX-512")
+    checkpoint = make_checkpoint(tmp_path / "model", "qwen3_moe", 8, 64)
+    pack(checkpoint, tmp_path / "packed", LAYOUT)
+    engine = Engine.load(tmp_path / "packed")
+    with pytest.raises(UsageError, match="expert_down/permute supports none of this model's layers"):
+        engine.configure({"expert_down": Choice.defaults(permute)}, kernels=KERNELS, cache=cache)
+
+
+def test_configuring_again_and_again_leaks_no_descriptor(engine):
+    descriptors = Path("/proc/self/fd" if sys.platform == "linux" else "/dev/fd")
+    engine.configure()
+    before = len(list(descriptors.iterdir()))
+    for _ in range(20):
+        engine.configure(io=IoPolicy(cache="direct"))
+        engine.decode(PROMPT[:1], 1)
+        engine.configure()
+    assert len(list(descriptors.iterdir())) <= before + 2
 
 
 def test_generate_streams_its_text_and_accounts_for_the_time(engine):
@@ -309,7 +349,8 @@ def enlarge(checkpoint: Path, packed: Path, experts: int) -> Path:
             weights[name] = weights[name] + 0.01 * mx.random.normal(weights[name].shape).astype(weights[name].dtype)
     mx.save_safetensors(str(packed / "resident.safetensors"), weights)
     fields["resident"]["nbytes"] = (packed / "resident.safetensors").stat().st_size
-    (packed / "manifest.json").write_text(json.dumps(fields))
     config = json.loads((packed / "config.json").read_text()) | {"num_experts": experts}
     (packed / "config.json").write_text(json.dumps(config))
+    fields["files"]["config.json"] = file_checksum(packed / "config.json")
+    (packed / "manifest.json").write_text(json.dumps(fields))
     return packed

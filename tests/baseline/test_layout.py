@@ -83,7 +83,7 @@ def test_a_tensor_without_a_place_is_refused() -> None:
     ("change", "said"),
     [
         ({"align": 1000}, "power of two"),
-        ({"align": 256}, "at least 512"),
+        ({"align": 256}, "at least 4096"),
         ({"align": "page"}, "align"),
         ({"name": "other"}, "must be equal"),
         ({"order": ["gate_proj.weight"]}, "order must name each"),

@@ -88,6 +88,11 @@ def test_a_cut_file_names_file_layer_and_expert(packed, tmp_path, size, reads):
         read(path, [*whole, 2], reads_per_expert=reads)
 
 
+def test_no_indices_are_refused(packed):
+    with pytest.raises(ValueError, match="indices name no expert"):
+        read(packed[0], mx.zeros(0, mx.int32))
+
+
 def test_an_error_does_not_poison_later_reads(packed):
     with pytest.raises(RuntimeError):
         read(packed[0], [99])

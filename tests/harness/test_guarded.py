@@ -1,5 +1,6 @@
 import ctypes
 import faulthandler
+import mmap
 import os
 import signal
 
@@ -34,7 +35,7 @@ def test_a_write_in_front_shows():
     assert not buffer.intact
 
 
-@pytest.mark.parametrize("offset", [12, -4096 + 11])
+@pytest.mark.parametrize("offset", [12, -mmap.PAGESIZE + 11])
 def test_touching_a_guard_kills(offset):
     buffer = GuardedBuffer(12)
     pid = os.fork()
