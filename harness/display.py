@@ -125,7 +125,7 @@ def print_summary(summary: Summary, chart: Path) -> None:
     """What was found, by how much, end to end, and where the record lies."""
     out = console()
     out.print(
-        f"candidates: {summary.evaluated}, kept: {summary.kept}, in {summary.seconds:.0f} s; champion {summary.champion}"
+        f"{summary.evaluated} candidates in {summary.seconds:.0f} s, {summary.kept} kept; champion {summary.champion}"
     )
     if summary.confirmed is None:
         out.print(

@@ -16,7 +16,7 @@ LAYOUT = "whole_expert"
 
 @dataclass(frozen=True)
 class PackedModel:
-    """A packed model, with the fingerprint of the checkpoint that it was packed from; `bundled`: that is the bundled one."""
+    """A packed model, with the fingerprint of the checkpoint that it was packed from."""
 
     folder: Path
     fingerprint: str

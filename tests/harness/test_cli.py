@@ -294,3 +294,37 @@ def test_a_bug_of_ours_shows_its_traceback(cache: Path) -> None:
     script = "from harness import cli; cli.load_config = lambda _: 1 / 0; cli.main(['generate'])"
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 1 and "ZeroDivisionError" in done.stderr
+
+
+def test_ctrl_c_ends_a_search_with_its_record(cache: Path, tmp_path: Path) -> None:
+    run(cache, "generate", "max_tokens=1")  # packs the bundled model
+    ledger = tmp_path / "run" / "ledger.tsv"
+    process = subprocess.Popen(
+        command("search", "--json", f"run={tmp_path}/run", "op=io"),
+        cwd=ROOT,
+        env=environment(cache),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 100
+    while time.monotonic() < deadline and not (ledger.exists() and len(ledger.read_text().splitlines()) > 1):
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    stdout, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130 and "Traceback" not in stderr
+    assert json.loads(stdout)["interrupted"] and f"--resume run={tmp_path}/run" in stderr
+    assert (tmp_path / "run" / "progress.png").exists()
+
+
+def test_json_has_no_infinity() -> None:
+    from harness.cli import finite
+
+    found = finite({"max_kl": float("inf"), "rows": [float("nan"), 1.5], "n": 3})
+    assert found == {"max_kl": None, "rows": [None, 1.5], "n": 3}
+
+
+def test_text_options_are_taken_as_they_are() -> None:
+    from harness.config import load_config
+
+    assert load_config(["prompt=It's 2+2=4, {yes} [no]", "golden=null"]).prompt == "It's 2+2=4, {yes} [no]"
