@@ -13,9 +13,9 @@ from mlx_lm.models.cache import make_prompt_cache
 from mlx_lm.utils import load_tokenizer
 
 from baseline import native
-from baseline.contract import Instance, load_contract
+from baseline.contract import Instance
 from baseline.engine.experts import StreamingExperts
-from baseline.engine.kernels import OpKernels, distinct
+from baseline.engine.kernels import OpKernels
 from baseline.engine.linear import KernelLinear
 from baseline.engine.model import load_streamed
 from baseline.engine.policy import IoPolicy
@@ -112,10 +112,6 @@ class Engine:
         return [
             m.instance(self.dtype) if isinstance(m, KernelLinear) else m.slots.instance(self.dtype) for m in modules
         ]
-
-    def instances(self, op: str, kernels: Path) -> list[Instance]:
-        """The compile-time constants of `op` that this model needs."""
-        return distinct(self._instances(op), load_contract(kernels / op).constants)
 
     def usage(self) -> Usage:
         """Totals of this process so far."""

@@ -1,6 +1,6 @@
 """The I/O policy: how experts get from the disk into the graph."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 from baseline.errors import UsageError
 
@@ -34,8 +34,3 @@ class IoPolicy:
         for name, allowed in (("cache", CACHES), ("schedule", SCHEDULES)):
             if getattr(self, name) not in allowed:
                 raise UsageError(f"io.{name} must be one of {', '.join(allowed)}, got {getattr(self, name)!r}")
-
-    @classmethod
-    def names(cls) -> tuple[str, ...]:
-        """The names of the settings."""
-        return tuple(field.name for field in fields(cls))
