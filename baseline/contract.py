@@ -16,6 +16,14 @@ Value = int | str
 Instance = Mapping[str, Value]
 """All constants of one compiled copy of a kernel: sizes, offsets, and the names of element types."""
 
+Key = tuple[tuple[str, Value], ...]
+
+
+def key(instance: Instance) -> Key:
+    """A hashable form of an instance."""
+    return tuple(sorted(instance.items()))
+
+
 _TENSOR = re.compile(r"(\w+)\[([^\[\]]+)\]")
 
 

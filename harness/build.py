@@ -7,13 +7,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from baseline.contract import Case, Contract, Instance, Value
+from baseline.contract import Case, Contract, Key, key
 from baseline.targets import cpu
 from baseline.variant import Choice
 from harness.candidate import Built, Failure, Status
 
 SHARDS = min(os.cpu_count() or 1, 4)  # compilers that run side by side, each with a share of the shapes
-Key = tuple[tuple[str, Value], ...]
 
 
 @dataclass(frozen=True)
@@ -33,11 +32,6 @@ class OpLibrary:
     def check_cases(self) -> list[Case]:
         """The contract's check cases that the variant supports."""
         return [case for case in self.contract.check if key(case.constants) in self.entries]
-
-
-def key(instance: Instance) -> Key:
-    """A hashable form of a set of constants."""
-    return tuple(sorted(instance.items()))
 
 
 def build(choice: Choice, contract: Contract, cache: Path) -> tuple[Built, OpLibrary | None]:

@@ -4,17 +4,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from baseline import native
-from baseline.contract import Instance, load_contract
+from baseline.contract import Instance, Key, key, load_contract
 from baseline.errors import UsageError
 from baseline.targets import cpu
 from baseline.variant import Choice
-
-Key = tuple[tuple[str, int | str], ...]
-
-
-def key(instance: Instance) -> Key:
-    """A hashable form of an instance."""
-    return tuple(sorted(instance.items()))
 
 
 def distinct(instances: Iterable[Instance | None], constants: Iterable[str]) -> list[Instance]:

@@ -3,7 +3,7 @@
 The C++ beside this file is built into `_native` against the exact MLX release that is pinned in pyproject.toml.
 """
 
-from baseline.native._native import (  # type: ignore[import-untyped]
+from baseline.native._native import (
     CpuKernel,
     ExpertFile,
     counters,
