@@ -1,9 +1,11 @@
 """Where nightforge finds its data, in a checkout and installed, and where it may keep what it makes."""
 
-import os
 from pathlib import Path
 
 import baseline
+from baseline.paths import cache_folder
+
+__all__ = ["BUNDLED", "bundled_golden", "bundled_model", "cache_folder", "data_folder"]
 
 HERE = Path(__file__).resolve().parent
 BUNDLED = "tiny-moe"
@@ -31,10 +33,3 @@ def bundled_golden() -> Path:
 
 def _baseline() -> Path:
     return Path(str(baseline.__file__)).resolve().parent
-
-
-def cache_folder() -> Path:
-    """For what can be made again: packed models, compiled kernels, golden records. Follows XDG."""
-    home = os.environ.get("XDG_CACHE_HOME", "")
-    # The specification has a relative path ignored.
-    return (Path(home) if os.path.isabs(home) else Path.home() / ".cache") / "nightforge"

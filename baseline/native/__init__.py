@@ -1,10 +1,15 @@
-"""The two MLX primitives that MLX lacks, `expert_read` and `cpu_kernel`, and their shared pool of threads.
+"""What MLX lacks, in C++: the primitives `expert_read` and `cpu_kernel` with their pool of threads, and the emulator.
 
 The C++ beside this file is built into `_native` against the exact MLX release that is pinned in pyproject.toml.
 """
 
+from pathlib import Path
+
+from baseline.native import _native
 from baseline.native._native import (
+    EMULATOR_ORDERS,
     CpuKernel,
+    EmulatedKernel,
     ExpertFile,
     counters,
     expert_read,
@@ -12,4 +17,19 @@ from baseline.native._native import (
     reserve_threads,
 )
 
-__all__ = ["CpuKernel", "ExpertFile", "counters", "expert_read", "pool_size", "reserve_threads"]
+__all__ = [
+    "EMULATOR_ORDERS",
+    "CpuKernel",
+    "EmulatedKernel",
+    "ExpertFile",
+    "counters",
+    "expert_read",
+    "library_folder",
+    "pool_size",
+    "reserve_threads",
+]
+
+
+def library_folder() -> Path:
+    """Where the built libraries lie, which in an editable installation is not beside this file."""
+    return Path(str(_native.__file__)).parent

@@ -9,6 +9,7 @@
 #include <tuple>
 
 #include "cpu_kernel.h"
+#include "emulated_kernel.h"
 #include "expert_read.h"
 #include "pool.h"
 
@@ -74,6 +75,42 @@ static std::vector<double> py_run(const KernelHandle& handle, const std::vector<
   return seconds;
 }
 
+struct EmulatedHandle {
+  std::shared_ptr<EmulatedKernel> kernel;
+};
+using InputTuple = std::tuple<std::string, bool, bool, bool>;
+using ArgumentTuple = std::tuple<std::string, uintptr_t, size_t, size_t>;
+using FindingTuple = std::tuple<std::string, std::string, std::string, int>;
+
+static std::vector<mx::array> py_emulate(const EmulatedHandle& handle, const std::vector<mx::array>& inputs,
+                                         const std::vector<InputTuple>& infos, const std::vector<std::string>& outputs,
+                                         const Shapes& shapes, const std::vector<mx::Dtype>& dtypes,
+                                         const std::vector<uint32_t>& grid, const std::vector<uint32_t>& threadgroup,
+                                         std::optional<float> init_value, bool row_contiguous, int orders,
+                                         OptionalStream stream) {
+  EmulatedLaunch launch{{}, outputs, grid, threadgroup, init_value, orders};
+  for (auto& [name, shape, strides, ndim] : infos) launch.inputs.push_back({name, shape, strides, ndim});
+  std::vector<mx::Shape> list;
+  for (auto& shape : shapes) list.push_back(to_shape(shape));
+  return emulated_kernel(handle.kernel, inputs, std::move(list), dtypes, std::move(launch), row_contiguous, on(stream));
+}
+
+static std::vector<FindingTuple> py_emulate_raw(const EmulatedHandle& handle, const std::vector<ArgumentTuple>& inputs,
+                                                const std::vector<ArgumentTuple>& outputs,
+                                                const std::vector<uint32_t>& grid,
+                                                const std::vector<uint32_t>& threadgroup, int orders) {
+  std::vector<Argument> arguments;
+  for (auto& [name, address, bytes, element] : inputs)
+    arguments.push_back({name, Role::input, bytes, element, reinterpret_cast<const void*>(address), nullptr, 0});
+  for (auto& [name, address, bytes, element] : outputs)
+    arguments.push_back({name, Role::output, bytes, element, nullptr, reinterpret_cast<void*>(address), 0});
+  std::vector<FindingTuple> found;
+  nb::gil_scoped_release release;
+  for (auto& f : handle.kernel->run(grid, threadgroup, std::move(arguments), orders))
+    found.push_back({f.kind, f.text, f.file, f.line});
+  return found;
+}
+
 static nb::dict py_counters() {
   nb::dict result;
   auto& counters = read_counters();
@@ -117,4 +154,20 @@ NB_MODULE(_native, m) {
            "Call the kernel on raw addresses, outside MLX; returns the seconds of each repeat.")
       .def_prop_ro("seconds", [](const KernelHandle& handle) { return handle.kernel->seconds(); },
                    "Wall seconds spent in the kernel, all calls together.");
+
+  m.attr("EMULATOR_ORDERS") = kOrders;
+  nb::class_<EmulatedHandle>(m, "EmulatedKernel", "A translated Metal kernel, executed on the CPU and sanitised.")
+      .def("__init__",
+           [](EmulatedHandle* self, std::string name, const std::string& library, const std::string& symbol) {
+             new (self) EmulatedHandle{std::make_shared<EmulatedKernel>(std::move(name), library, symbol)};
+           },
+           "name"_a, "library"_a, "symbol"_a)
+      .def("__call__", &py_emulate, "inputs"_a, "infos"_a, "outputs"_a, "shapes"_a, "dtypes"_a, "grid"_a,
+           "threadgroup"_a, "init_value"_a = nb::none(), "row_contiguous"_a = true, "orders"_a = kOrders,
+           "stream"_a = nb::none(),
+           "Add a launch to the MLX graph. `infos` are (name, takes its shape, strides, ndim). What the sanitizer "
+           "finds raises RuntimeError at evaluation, a line a finding.")
+      .def("run", &py_emulate_raw, "inputs"_a, "outputs"_a, "grid"_a, "threadgroup"_a, "orders"_a = kOrders,
+           "Launch on raw memory, outside MLX: arguments are (name, address, bytes, element bytes). Returns the "
+           "findings: (kind, text, file, line).");
 }

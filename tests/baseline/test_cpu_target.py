@@ -15,7 +15,7 @@ import pytest
 from baseline.contract import Case, load_contract
 from baseline.errors import UsageError
 from baseline.samples import poisoned_outputs, sample_inputs
-from baseline.targets import cpu
+from baseline.targets import compiler, cpu
 from baseline.targets.cpu_source import translation_unit
 from baseline.variant import Choice, Variant, parse_variant
 from tests.kernel_call import KERNELS, call, fresh_toolchain
@@ -144,7 +144,7 @@ def test_a_compiler_that_never_ends_is_killed_with_its_children(
     real = " ".join(cpu.toolchain().command)
     hang = f'case "$*" in *-shared*) sleep 300 & echo $! > {tmp_path}/child; wait;; esac\nexec {real} "$@"'
     monkeypatch.setenv("CXX", str(script(tmp_path / "hanging-c++", hang)))
-    monkeypatch.setattr(cpu, "COMPILE_SECONDS", 1)
+    monkeypatch.setattr(compiler, "COMPILE_SECONDS", 1)
     with pytest.raises(cpu.BuildError, match="more than 1 s"):
         build(writes("1"), tmp_path / "cache")
     child = int((tmp_path / "child").read_text())

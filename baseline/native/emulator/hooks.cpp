@@ -1,0 +1,128 @@
+// The functions that a kernel's library calls: those of emulator.h, and those that the compiler's -fsanitize=thread
+// and -fsanitize=bounds put around memory accesses. The sanitizer libraries that usually define the latter are not
+// linked; the compiler's half alone is used.
+#include <cstring>
+
+#include "emulator.h"
+#include "run.h"
+
+using nightforge::Run;
+using nightforge::Wait;
+
+#define EXPORT extern "C" __attribute__((visibility("default")))
+
+static void check(const void* address, size_t bytes, bool write, bool aligned, const void* pc) {
+  Run* run = Run::current();
+  if (!run) return;
+  auto& thread = run->running();
+  if (thread.stack->holds(address)) return;
+  auto* at = static_cast<const char*>(pc) - 1;  // within the call, not behind it
+  auto& sanitizer = run->sanitizer();
+  if (aligned && sanitizer.misaligned(address, bytes, at)) run->abandon();
+  if (!sanitizer.access(address, bytes, write, false, thread.self.index_in_threadgroup, at)) run->abandon();
+}
+
+#define HOOK(size)                                                                                             \
+  EXPORT void __tsan_read##size(void* a) { check(a, size, false, true, __builtin_return_address(0)); }         \
+  EXPORT void __tsan_write##size(void* a) { check(a, size, true, true, __builtin_return_address(0)); }         \
+  EXPORT void __tsan_unaligned_read##size(void* a) { check(a, size, false, false, __builtin_return_address(0)); } \
+  EXPORT void __tsan_unaligned_write##size(void* a) { check(a, size, true, false, __builtin_return_address(0)); } \
+  EXPORT void __tsan_read_write##size(void* a) {                                                               \
+    check(a, size, false, true, __builtin_return_address(0));                                                  \
+    check(a, size, true, true, __builtin_return_address(0));                                                   \
+  }                                                                                                            \
+  EXPORT void __tsan_unaligned_read_write##size(void* a) {                                                     \
+    check(a, size, false, false, __builtin_return_address(0));                                                 \
+    check(a, size, true, false, __builtin_return_address(0));                                                  \
+  }
+
+HOOK(1)
+HOOK(2)
+HOOK(4)
+HOOK(8)
+HOOK(16)
+
+EXPORT void __tsan_read_range(void* a, size_t bytes) { check(a, bytes, false, false, __builtin_return_address(0)); }
+EXPORT void __tsan_write_range(void* a, size_t bytes) { check(a, bytes, true, false, __builtin_return_address(0)); }
+EXPORT void __tsan_init() {}
+EXPORT void __tsan_func_entry(void*) {}
+EXPORT void __tsan_func_exit() {}
+EXPORT void* __tsan_memset(void* a, int byte, size_t bytes) {
+  check(a, bytes, true, false, __builtin_return_address(0));
+  return std::memset(a, byte, bytes);
+}
+EXPORT void* __tsan_memcpy(void* to, const void* from, size_t bytes) {
+  check(from, bytes, false, false, __builtin_return_address(0));
+  check(to, bytes, true, false, __builtin_return_address(0));
+  return std::memcpy(to, from, bytes);
+}
+EXPORT void* __tsan_memmove(void* to, const void* from, size_t bytes) {
+  check(from, bytes, false, false, __builtin_return_address(0));
+  check(to, bytes, true, false, __builtin_return_address(0));
+  return std::memmove(to, from, bytes);
+}
+
+// What -fsanitize=bounds passes: where the array was indexed. The layout is that of both compilers' UBSan.
+struct BoundsData {
+  const char* file;
+  uint32_t line, column;
+};
+
+static void index_out_of_bounds(const BoundsData* data, uintptr_t index) {
+  Run* run = Run::current();
+  if (!run) return;
+  auto* slash = std::strrchr(data->file, '/');
+  run->sanitizer().report("out of bounds",
+                          "thread " + std::to_string(run->running().self.index_in_threadgroup) + " uses index " +
+                              std::to_string(static_cast<intptr_t>(index)) + " of a smaller array",
+                          slash ? slash + 1 : data->file, static_cast<int>(data->line));
+  run->abandon();
+}
+
+EXPORT void __ubsan_handle_out_of_bounds(const BoundsData* data, uintptr_t index) { index_out_of_bounds(data, index); }
+EXPORT void __ubsan_handle_out_of_bounds_abort(const BoundsData* data, uintptr_t index) {
+  index_out_of_bounds(data, index);
+}
+
+EXPORT const nf_thread* nf_self() { return Run::current()->running().here; }
+
+EXPORT void nf_barrier(uint32_t flags, const char* file, int line) {
+  Run::current()->block({Wait::barrier, nightforge::kMaxThreads, "threadgroup_barrier", file, line, flags});
+}
+
+EXPORT void nf_simd_barrier(uint32_t flags, const char* file, int line) {
+  Run::current()->block({Wait::simd_barrier, nightforge::kLanes, "simdgroup_barrier", file, line, flags});
+}
+
+EXPORT uint32_t nf_exchange(const void* value, size_t bytes, void* all, int width, const char* function,
+                            const char* file, int line) {
+  Run& run = *Run::current();
+  Wait wait{Wait::exchange, static_cast<uint32_t>(width), function, file, line};
+  wait.value = value;
+  wait.bytes = bytes;
+  wait.all = static_cast<char*>(all);
+  run.block(wait);
+  return run.running().wait.mask;
+}
+
+EXPORT void* nf_shared(const void* key, const char* name, size_t bytes, const char* file, int line) {
+  return Run::current()->shared(key, name, bytes, file, line);
+}
+
+static void check_atomic(const void* address, size_t bytes, bool write, const void* pc) {
+  Run& run = *Run::current();
+  auto& thread = run.running();
+  if (thread.stack->holds(address)) return;
+  auto* at = static_cast<const char*>(pc) - 1;
+  if (!run.sanitizer().access(address, bytes, write, true, thread.self.index_in_threadgroup, at)) run.abandon();
+}
+
+EXPORT void nf_atomic_read(const void* address, void* value, size_t bytes) {
+  check_atomic(address, bytes, false, __builtin_return_address(0));
+  std::memcpy(value, address, bytes);
+}
+
+EXPORT void nf_atomic_write(void* address, const void* value, size_t bytes) {
+  check_atomic(address, bytes, true, __builtin_return_address(0));
+  std::memcpy(address, value, bytes);
+}

@@ -1,0 +1,84 @@
+// Judges every access of a kernel to memory: is it inside a buffer, was it written before, does a barrier lie between
+// it and another thread's?
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <string>
+#include <vector>
+
+#include "memory.h"
+#include "report.h"
+
+namespace nightforge {
+
+// mem_flags of MSL that order the two kinds of memory.
+enum Space { kDevice = 0, kThreadgroup = 1 };
+
+class Sanitizer {
+ public:
+  explicit Sanitizer(const void* code);
+
+  Region& add(std::string name, Role role, size_t bytes);
+  std::deque<Region>& regions() { return regions_; }
+  Region* find(const void* address);
+  void drop_threadgroup_memory();  // its regions; the buffers stay
+
+  // The clock of barriers. A threadgroup's `flags` are mem_flags.
+  void begin_run();
+  void begin_threadgroup(uint32_t simd_groups);
+  void end_threadgroup();
+  void barrier(uint32_t flags);
+  void simd_barrier(uint32_t group, uint32_t flags);
+
+  // An access of thread `thread` from the instruction at `pc`. False when it must not happen.
+  bool access(const void* address, size_t bytes, bool write, bool atomic, uint32_t thread, const void* pc);
+  bool misaligned(const void* address, size_t bytes, const void* pc);
+
+  void report(std::string kind, std::string text, const char* file, int line);
+  void report_at(std::string kind, std::string text, const void* pc);
+  void report_unwritten(const Region& region, size_t element);
+  bool used_atomics() const { return used_atomics_; }
+  const std::vector<Finding>& findings() const { return findings_; }
+
+ private:
+  struct Uninitialised {
+    Region* region;
+    size_t offset;
+    uint32_t thread, pc;
+  };
+
+  struct Access {
+    const char* verb;
+    uint32_t who, time, pc;
+  };
+
+  bool out_of_bounds(const void* address, size_t bytes, bool write, const void* pc);
+  bool in_code(const void* address);
+  void read_byte(Region& region, Cell& cell, size_t offset, bool atomic, uint32_t thread, uint32_t pc);
+  void write_byte(Region& region, Cell& cell, size_t offset, bool atomic, uint32_t thread, uint32_t pc);
+  bool before(const Region& region, uint32_t time, uint32_t other, uint32_t thread) const;
+  void race(Region& region, size_t offset, const Access& then, const Access& now);
+  bool seen(const std::string& kind, const void* where, uint32_t pc);
+
+  const char* code_;  // where the kernel's library was loaded: a pc is an offset from here
+  const char* code_end_;
+  std::deque<Region> regions_;
+  Region* last_ = nullptr;
+  uint32_t now_ = 0;
+  uint32_t threadgroup_start_ = 0;
+  uint32_t barrier_time_[2] = {0, 0};
+  std::vector<uint32_t> simd_time_[2];
+  bool used_atomics_ = false;
+  std::vector<Uninitialised> uninitialised_;
+  std::vector<const Region*> raced_;
+  struct Seen {
+    std::string kind;
+    const void* where;
+    uint32_t pc;
+  };
+  std::vector<Seen> seen_;
+  std::vector<Finding> findings_;
+};
+
+}  // namespace nightforge

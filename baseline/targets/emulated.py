@@ -1,0 +1,268 @@
+"""The emulated target: Metal kernels executed on the CPU, one fiber a Metal thread, and sanitised.
+
+`metal_kernel` is a drop-in for `mx.fast.metal_kernel`. The source is translated to C++ (`msl_translate`), compiled with the
+MSL headers in `msl/` and with the compiler's own instrumentation of memory accesses, and run by the library in
+`baseline/native/emulator`. What the sanitizer finds raises RuntimeError when the outputs are evaluated.
+"""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+
+from baseline import native
+from baseline.contract import Contract, Instance, Tensor
+from baseline.paths import cache_folder
+from baseline.targets import compiler
+from baseline.targets.compiler import BuildError, Toolchain
+from baseline.targets.metal import MSL_TYPES, dims, header
+from baseline.targets.msl_source import KernelSource, Parameter, metal_text, symbol, translation_unit
+from baseline.variant import Choice
+
+__all__ = ["BuildError", "KernelSource", "build", "metal_kernel"]
+
+FLAGS = ("-std=c++20", "-O1", "-g1", "-ffp-contract=off", "-fPIC", "-w", "-fsanitize=thread,bounds")
+GCC_FLAGS = ("--param=tsan-instrument-func-entry-exit=0",)
+HEADERS = Path(__file__).parent / "msl"
+ABI = Path(__file__).parents[1] / "native" / "emulator"
+MATH_MODES = ("safe", "relaxed", "fast")
+CONSTANT_ELEMENTS = 8  # an input with fewer elements comes in the constant address space, as MLX passes it
+
+TYPES: Mapping[mx.Dtype, str] = {
+    mx.bool_: "bool",
+    mx.uint8: "uint8_t",
+    mx.uint16: "uint16_t",
+    mx.uint32: "uint32_t",
+    mx.uint64: "uint64_t",
+    mx.int8: "int8_t",
+    mx.int16: "int16_t",
+    mx.int32: "int32_t",
+    mx.int64: "int64_t",
+    mx.float16: "float16_t",
+    mx.bfloat16: "bfloat16_t",
+    mx.float32: "float",
+    mx.complex64: "complex64_t",
+}
+TemplateValue = bool | int | mx.Dtype
+
+
+def build(sources: Sequence[KernelSource], folder: Path) -> Path:
+    """The library of kernels (entry point i is msl_source.symbol(i)), from the cache `folder` or compiled.
+
+    Raises BuildError with what is not emulated or the compiler's output, and UsageError as the CPU target's build.
+    """
+    tools = _toolchain()
+    unit = translation_unit(sources)
+    path = folder / f"emulated-{sources[0].name}-{tools.key(unit + _headers())}.so"
+    if not path.exists():
+        compiler.compile_into(path, unit, lambda text, library: _commands(tools, text, library))
+    return path
+
+
+@cache
+def _headers() -> str:
+    """All that a unit includes, for the cache's key."""
+    paths = sorted(HEADERS.glob("*.h"))
+    return "\0".join(path.read_text() for path in (*paths, ABI / "emulator.h"))
+
+
+def _toolchain() -> Toolchain:
+    tools = compiler.toolchain(FLAGS)
+    if "__clang__" in tools.macros:
+        return tools
+    return compiler.toolchain((*FLAGS, *GCC_FLAGS))
+
+
+def _commands(tools: Toolchain, unit: Path, library: Path) -> list[list[str]]:
+    """Compile, then link by hand: the compiler would bring its own sanitizer's runtime along."""
+    compiled = unit.with_suffix(".o")
+    compile_it = [*tools.command, *tools.flags, f"-I{HEADERS}", f"-I{ABI}", "-c", str(unit), "-o", str(compiled)]
+    runtime = sorted(_runtime().parent.glob(_runtime().name))
+    undefined = ["-undefined", "dynamic_lookup"] if runtime[0].suffix == ".dylib" else [str(runtime[0])]
+    return [compile_it, [*tools.command, "-shared", str(compiled), *undefined, "-o", str(library)]]
+
+
+def _runtime() -> Path:
+    """The emulator's library lies beside the extension that loaded it."""
+    return Path(str(native.library_folder())) / "libnightforge_emulator.*"
+
+
+# ---- the drop-in -----------------------------------------------------------------------------------
+
+
+def metal_kernel(
+    name: str,
+    input_names: Sequence[str],
+    output_names: Sequence[str],
+    source: str,
+    header: str = "",
+    ensure_row_contiguous: bool = True,
+    atomic_outputs: bool = False,
+    compile_options: Mapping[str, str] | None = None,
+    *,
+    orders: int = native.EMULATOR_ORDERS,
+) -> "CustomKernel":
+    """`mx.fast.metal_kernel` without a GPU: the same arguments, and a callable that takes the same.
+
+    A launch is run in `orders` orders of its threads (1 to 3: forward, reverse, shuffled), whose outputs must agree.
+    Arithmetic is IEEE's in every math mode. Raises ValueError for arguments that MLX refuses.
+    """
+    if not output_names:
+        raise ValueError("[metal_kernel] Must specify at least one output.")
+    if (compile_options or {}).get("math_mode", "safe") not in MATH_MODES or set(compile_options or {}) - {"math_mode"}:
+        raise ValueError(f"[metal_kernel] compile_options may hold math_mode, one of {', '.join(MATH_MODES)}.")
+    if not 1 <= orders <= native.EMULATOR_ORDERS:
+        raise ValueError(f"orders must be from 1 to {native.EMULATOR_ORDERS}, got {orders}")
+    names = tuple(input_names), tuple(output_names)
+    return CustomKernel(name, *names, source, header, ensure_row_contiguous, atomic_outputs, orders)
+
+
+@dataclass(frozen=True)
+class CustomKernel:
+    """What `metal_kernel` returns: call it with inputs, a grid and the outputs' shapes and dtypes."""
+
+    name: str
+    input_names: tuple[str, ...]
+    output_names: tuple[str, ...]
+    source: str
+    header: str
+    ensure_row_contiguous: bool
+    atomic_outputs: bool
+    orders: int
+
+    def __call__(
+        self,
+        *,
+        inputs: Sequence[Any],
+        output_shapes: Sequence[Sequence[int]],
+        output_dtypes: Sequence[mx.Dtype],
+        grid: tuple[int, int, int],
+        threadgroup: tuple[int, int, int],
+        template: Sequence[tuple[str, TemplateValue]] | None = None,
+        init_value: float | None = None,
+        verbose: bool = False,
+        stream: Any = None,
+    ) -> list[mx.array]:
+        """The outputs, lazy, on a CPU stream: `grid` counts threads. Builds at the first call for these types.
+
+        Raises BuildError for a source that cannot be built; at evaluation RuntimeError says what the sanitizer found.
+        """
+        for given, names, what in (
+            (inputs, self.input_names, "inputs"),
+            (output_shapes, self.output_names, "output_shapes"),
+            (output_dtypes, self.output_names, "output_dtypes"),
+        ):
+            if len(given) != len(names):
+                raise ValueError(
+                    f"[metal_kernel] Expected `{what}` to have size {len(names)} but got size {len(given)}."
+                )
+        arrays = [x if isinstance(x, mx.array) else mx.array(x) for x in inputs]
+        source = self._kernel(arrays, output_dtypes, template or ())
+        if verbose:
+            print(f"Generated source code for `{self.name}`:\n```\n{metal_text(source)}\n```")
+        kernel = _load(self.name, build([source], cache_folder() / "build"))
+        infos = [(p.name, *(fact in p.facts for fact in ("shape", "strides", "ndim"))) for p in source.inputs]
+        results: list[mx.array] = kernel(
+            arrays,
+            infos,
+            list(self.output_names),
+            [list(shape) for shape in output_shapes],
+            list(output_dtypes),
+            list(grid),
+            list(threadgroup),
+            init_value=init_value,
+            row_contiguous=self.ensure_row_contiguous,
+            orders=self.orders,
+            stream=stream,
+        )
+        return results
+
+    def _kernel(
+        self, arrays: Sequence[mx.array], dtypes: Sequence[mx.Dtype], template: Sequence[tuple[str, TemplateValue]]
+    ) -> KernelSource:
+        inputs = tuple(self._parameter(name, x) for name, x in zip(self.input_names, arrays, strict=True))
+        kind = "atomic<{}>" if self.atomic_outputs else "{}"
+        outputs = tuple(
+            Parameter(name, kind.format(TYPES[d])) for name, d in zip(self.output_names, dtypes, strict=True)
+        )
+        return KernelSource(
+            _identifier(self.name),
+            inputs,
+            outputs,
+            self.source,
+            self.header,
+            tuple(_template_argument(name, value) for name, value in template),
+        )
+
+    def _parameter(self, name: str, array: mx.array) -> Parameter:
+        facts = [fact for fact in ("shape", "strides", "ndim") if f"{name}_{fact}" in self.source]
+        scalar, small = array.ndim == 0, array.size < CONSTANT_ELEMENTS
+        return Parameter(name, TYPES[array.dtype], scalar, small, () if scalar else tuple(facts))
+
+
+@cache
+def _load(name: str, library: Path) -> Callable[..., Any]:
+    return native.EmulatedKernel(name, str(library), symbol(0))
+
+
+def _identifier(name: str) -> str:
+    return re.sub(r"\W", "_", name)
+
+
+def _template_argument(name: str, value: TemplateValue) -> tuple[str, str, str]:
+    if isinstance(value, bool):
+        return "bool", name, str(value).lower()
+    if isinstance(value, int):
+        return "int", name, str(value)
+    return "typename", name, TYPES[value]
+
+
+# ---- variants --------------------------------------------------------------------------------------
+
+
+def variant_source(choice: Choice, contract: Contract, instance: Instance) -> KernelSource:
+    """A Metal variant for one set of constants, as `metal.metal` hands it to MLX. Raises UsageError for constants that
+    the contract does not allow."""
+    contract.check_instance(instance)
+    variant = choice.variant
+    constants = header(choice, instance)
+    # The body's first line holds the dims; the helpers' follow the constants': both keep the file's line numbers.
+    return KernelSource(
+        name=f"{contract.op}_{variant.name}",
+        inputs=tuple(_variant_input(t, choice, contract, instance) for t in contract.inputs),
+        outputs=tuple(Parameter(t.name, MSL_TYPES[contract.element_type(t, instance)]) for t in contract.outputs),
+        body=f"{dims(choice, contract)}\n{variant.body}",
+        header=constants + variant.helpers,
+        body_file=variant.path.name,
+        header_file=variant.path.name,
+        body_line=variant.body_line - 1,
+        header_line=variant.helpers_line - constants.count("\n"),
+    )
+
+
+def _variant_input(tensor: Tensor, choice: Choice, contract: Contract, instance: Instance) -> Parameter:
+    named = f"{tensor.name}_shape" in dims(choice, contract) + choice.variant.body
+    return Parameter(tensor.name, MSL_TYPES[contract.element_type(tensor, instance)], facts=("shape",) if named else ())
+
+
+@dataclass(frozen=True)
+class EmulatedVariant:
+    """A built variant: `symbols` are its entry points, one an instance in order."""
+
+    path: Path
+    sources: tuple[KernelSource, ...]
+
+    @property
+    def symbols(self) -> tuple[str, ...]:
+        """The entry point of each instance, in order."""
+        return tuple(symbol(index) for index in range(len(self.sources)))
+
+
+def build_variant(choice: Choice, contract: Contract, instances: Sequence[Instance], folder: Path) -> EmulatedVariant:
+    """Compile `choice` with one entry point an instance, or take it from the cache `folder`. Raises as `build`."""
+    sources = tuple(variant_source(choice, contract, instance) for instance in instances)
+    return EmulatedVariant(build(sources, folder), sources)

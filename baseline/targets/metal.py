@@ -1,0 +1,116 @@
+"""Metal variants: a choice of variant and tunables for one set of constants becomes a kernel in MLX's convention.
+
+The same text runs on Apple's GPU through `mx.fast.metal_kernel` and, through the emulator, everywhere else.
+"""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import mlx.core as mx
+
+from baseline.contract import Case, Contract, Instance, Tensor
+from baseline.expressions import evaluate
+from baseline.targets.compiler import BuildError
+from baseline.variant import Choice
+
+MSL_TYPES = {"float32": "float", "float16": "half", "bfloat16": "bfloat16_t", "uint32": "uint32_t", "int32": "int32_t"}
+THREADGROUP_THREADS = 1024
+_INT_MAX = 2**31 - 1
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """`grid` counts threads, as MLX does."""
+
+    grid: tuple[int, int, int]
+    threadgroup: tuple[int, int, int]
+
+
+def geometry(choice: Choice, case: Case) -> Geometry:
+    """The launch of a metal or cuda variant for a case. Raises BuildError for one that no GPU can run."""
+    values = {n: v for n, v in {**case.constants, **case.dims, **choice.tunables}.items() if isinstance(v, int)}
+    grid, threadgroup = (_three(choice, key, values) for key in ("grid", "threadgroup"))
+    threads = threadgroup[0] * threadgroup[1] * threadgroup[2]
+    if min(*grid, *threadgroup) < 1 or threads > THREADGROUP_THREADS:
+        raise BuildError(
+            f"{choice.variant.path.name}: error: grid {grid} of threadgroups {threadgroup}: sizes must be positive, "
+            f"and a threadgroup may have {THREADGROUP_THREADS} threads"
+        )
+    return Geometry(grid, threadgroup)
+
+
+def _three(choice: Choice, key: str, values: Mapping[str, int]) -> tuple[int, int, int]:
+    given = choice.variant.launch[key]
+    assert isinstance(given, tuple)
+    x, y, z = (evaluate(expression, values) for expression in given)
+    return x, y, z
+
+
+def header(choice: Choice, instance: Instance) -> str:
+    """The constants, the tunables that the code names, and the helpers, which start on the last lines."""
+    used = {name: value for name, value in choice.tunables.items() if _names(choice, name)}
+    return "\n".join(_constant(name, value) for name, value in {**instance, **used}.items()) + "\n"
+
+
+def dims(choice: Choice, contract: Contract) -> str:
+    """Declarations, on one line, of the run-time dims that the body names, from the inputs' shapes."""
+    found = []
+    for dim in contract.dims:
+        if not _names(choice, dim):
+            continue
+        tensor, axis = next((t, t.shape.index(dim)) for t in contract.inputs if dim in t.shape)
+        found.append(f"const int {dim} = {tensor.name}_shape[{axis}];")
+    return " ".join(found)
+
+
+def _names(choice: Choice, name: str) -> bool:
+    return re.search(rf"\b{name}\b", choice.variant.helpers + choice.variant.body) is not None
+
+
+def _constant(name: str, value: int | str) -> str:
+    if isinstance(value, str):
+        return f"typedef {MSL_TYPES[value]} {name};"
+    return f"constant constexpr {'int' if value <= _INT_MAX else 'long'} {name} = {value};"
+
+
+def metal(choice: Choice, contract: Contract, instance: Instance, name: str) -> Callable[..., list[mx.array]]:
+    """The variant as a function on Apple's GPU: (inputs by name, dims) -> outputs, lazy, in the contract's order.
+
+    `name` must be one that no other source has: Metal keeps libraries by name. Compiles at the first evaluation.
+    """
+    variant = choice.variant
+    kernel = mx.fast.metal_kernel(
+        name=name,
+        input_names=[t.name for t in contract.inputs],
+        output_names=[t.name for t in contract.outputs],
+        header=header(choice, instance) + variant.helpers,
+        source=f"{dims(choice, contract)}\n{variant.body}",
+    )
+
+    def call(inputs: Mapping[str, mx.array], sizes: Mapping[str, int]) -> list[mx.array]:
+        case = Case(instance, sizes)
+        shape = geometry(choice, case)
+        found: list[mx.array] = kernel(
+            inputs=[inputs[t.name] for t in contract.inputs],
+            grid=shape.grid,
+            threadgroup=shape.threadgroup,
+            output_shapes=[contract.shape(t, case) for t in contract.outputs],
+            output_dtypes=[_dtype(contract, t, instance) for t in contract.outputs],
+        )
+        return found
+
+    return call
+
+
+def _dtype(contract: Contract, tensor: Tensor, instance: Instance) -> Any:
+    return getattr(mx, contract.element_type(tensor, instance))
+
+
+def sizes_of(contract: Contract, shapes: Sequence[Sequence[int]]) -> dict[str, int]:
+    """The run-time dims of inputs of these shapes."""
+    found = {}
+    for tensor, shape in zip(contract.inputs, shapes, strict=True):
+        found |= {text: size for text, size in zip(tensor.shape, shape, strict=True) if text in contract.dims}
+    return found
