@@ -94,6 +94,7 @@ void Sanitizer::begin_threadgroup(uint32_t simd_groups) {
 }
 
 void Sanitizer::end_threadgroup() {
+  settle();
   for (auto& read : uninitialised_) {
     if (std::find(raced_.begin(), raced_.end(), read.region) != raced_.end()) continue;
     auto what = read.region->role() == Role::threadgroup ? "threadgroup memory" : "an output";
@@ -107,18 +108,21 @@ void Sanitizer::end_threadgroup() {
 }
 
 void Sanitizer::barrier(uint32_t flags) {
+  settle();
   ++now_;
   if (flags & kFlagDevice) barrier_time_[kDevice] = now_;
   if (flags & kFlagThreadgroup) barrier_time_[kThreadgroup] = now_;
 }
 
 void Sanitizer::simd_barrier(uint32_t group, uint32_t flags) {
+  settle();
   ++now_;
   if (flags & kFlagDevice) simd_time_[kDevice][group] = now_;
   if (flags & kFlagThreadgroup) simd_time_[kThreadgroup][group] = now_;
 }
 
 bool Sanitizer::access(const void* address, size_t bytes, bool write, bool atomic, uint32_t thread, const void* pc) {
+  settle();
   Region* region = find(address);
   if (!region || region->offset(address) + bytes > region->bytes()) return out_of_bounds(address, bytes, write, pc);
   auto at = static_cast<uint32_t>(static_cast<const char*>(pc) - code_);
@@ -171,13 +175,22 @@ void Sanitizer::read_byte(Region& region, Cell& cell, size_t offset, bool atomic
 void Sanitizer::write_byte(Region& region, Cell& cell, size_t offset, bool atomic, uint32_t thread, uint32_t pc) {
   bool both_atomic = atomic && cell.writer == kAtomic;
   if (cell.write_time != 0 && !both_atomic && !before(region, cell.write_time, cell.writer, thread))
-    race(region, offset, {"written", cell.writer, cell.write_time, cell.write_pc}, {"written", thread, now_, pc});
+    rewritten_.push_back({&region, offset, region.begin()[offset],
+                          {"written", cell.writer, cell.write_time, cell.write_pc}, {"written", thread, now_, pc}});
   bool atomic_reader = atomic && cell.reader == kAtomic;
   if (cell.read_time != 0 && !atomic_reader && !before(region, cell.read_time, cell.reader, thread))
     race(region, offset, {"read", cell.reader, cell.read_time, cell.read_pc}, {"written", thread, now_, pc});
   cell.writer = static_cast<uint16_t>(atomic ? kAtomic : thread);
   cell.write_time = now_;
   cell.write_pc = pc;
+}
+
+// Two threads may well write the same value: it is one race that no order can decide. What was written shows only after
+// the instruction.
+void Sanitizer::settle() {
+  for (auto& write : rewritten_)
+    if (write.region->begin()[write.offset] != write.old) race(*write.region, write.offset, write.then, write.now);
+  rewritten_.clear();
 }
 
 void Sanitizer::race(Region& region, size_t offset, const Access& then, const Access& now) {

@@ -53,6 +53,14 @@ class Sanitizer {
     uint32_t who, time, pc;
   };
 
+  struct Rewritten {  // a byte that was written twice, and what it held before the second time
+    Region* region;
+    size_t offset;
+    char old;
+    Access then, now;
+  };
+
+  void settle();
   bool out_of_bounds(const void* address, size_t bytes, bool write, const void* pc);
   bool in_code(const void* address);
   void read_byte(Region& region, Cell& cell, size_t offset, bool atomic, uint32_t thread, uint32_t pc);
@@ -71,6 +79,7 @@ class Sanitizer {
   std::vector<uint32_t> simd_time_[2];
   bool used_atomics_ = false;
   std::vector<Uninitialised> uninitialised_;
+  std::vector<Rewritten> rewritten_;
   std::vector<const Region*> raced_;
   struct Seen {
     std::string kind;
