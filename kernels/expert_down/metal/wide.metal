@@ -1,0 +1,65 @@
+/*---
+op: expert_down
+target: metal
+tunables:
+  SIMD_GROUPS: [8, 4, 2, 16, 32]
+launch:
+  grid: ["ceil_div(H, SIMD_GROUPS) * 32 * SIMD_GROUPS", "p", 1]
+  threadgroup: ["32 * SIMD_GROUPS", 1, 1]
+parent: shipped
+supports: {BITS: [2, 4, 8]}
+hypothesis: >
+  Sixteen bytes of weights in one load mean a quarter of the load instructions, and one pair of scale and bias for
+  several words. 3- and 6-bit values straddle such loads and are not supported. Flash-MoE measured -3 % on the
+  M3 Max, and a search should agree: its loads already hit the first cache (93 %), arithmetic was 64 % of the
+  instructions, and a row of 128 words gives each lane one load, with nothing to hide its latency behind.
+---*/
+// helpers
+constexpr constant int VALUES = 32 / BITS;  // of one word
+constexpr constant int ROW_WORDS = I / VALUES;
+constexpr constant int TILE = I < 4096 ? I : 4096;
+
+float word_product(uint word, float scale, float bias, threadgroup const float* values) {
+    float total = 0;
+    for (int j = 0; j < VALUES; ++j) {
+        const uint q = word >> j * BITS & ((1u << BITS) - 1);
+        total += fma(float(q), scale * values[j], bias * values[j]);
+    }
+    return total;
+}
+// body
+threadgroup float staged[TILE];
+const uint lane = thread_index_in_simdgroup;
+const size_t n = threadgroup_position_in_grid.x * SIMD_GROUPS + simdgroup_index_in_threadgroup;
+const size_t pair = threadgroup_position_in_grid.y;
+const auto expert = (const device uchar*)experts + size_t(slot[pair]) * STRIDE;
+const auto weight = (const device uint*)(expert + DOWN_WEIGHT);
+const auto scales = (const device S*)(expert + DOWN_SCALES);
+const auto biases = (const device S*)(expert + DOWN_BIASES);
+float total = 0;
+for (int start = 0; start < I; start += TILE) {
+    const int count = min(TILE, I - start);
+    if (start > 0) threadgroup_barrier(mem_flags::mem_threadgroup);
+    for (int k = thread_index_in_threadgroup; k < count; k += 32 * SIMD_GROUPS) {
+        staged[k] = float(h[pair * I + start + k]);
+    }
+    threadgroup_barrier(mem_flags::mem_threadgroup);
+    if (n >= H) continue;  // to the next barrier
+    const auto words = weight + n * ROW_WORDS + start / VALUES;
+    const auto row_scales = scales + n * (I / GROUP) + start / GROUP;
+    const auto row_biases = biases + n * (I / GROUP) + start / GROUP;
+    const int quads = count / VALUES / 4 * 4;
+    for (int word = lane * 4; word < quads; word += 4 * 32) {
+        const uint4 four = uint4(*(const device packed_uint4*)(words + word));  // at a word's alignment
+        for (int i = 0; i < 4; ++i) {
+            const int k = (word + i) * VALUES;
+            total += word_product(four[i], float(row_scales[k / GROUP]), float(row_biases[k / GROUP]), staged + k);
+        }
+    }
+    const int word = quads + lane, k = word * VALUES;  // the words after the last whole quad
+    if (k < count) {
+        total += word_product(words[word], float(row_scales[k / GROUP]), float(row_biases[k / GROUP]), staged + k);
+    }
+}
+total = simd_sum(total);
+if (lane == 0 && n < H) y[pair * H + n] = T(total);

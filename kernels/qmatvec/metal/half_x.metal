@@ -1,0 +1,59 @@
+/*---
+op: qmatvec
+target: metal
+tunables:
+  SIMD_GROUPS: [8, 4, 2, 16, 32]
+  STAGE: [4096, 1024, 8192, 16384]
+launch:
+  grid: ["ceil_div(N, SIMD_GROUPS) * 32 * SIMD_GROUPS", "m", 1]
+  threadgroup: ["32 * SIMD_GROUPS", 1, 1]
+parent: shipped
+supports: {T: [float16, bfloat16]}
+hypothesis: >
+  Staging x in its own two bytes halves the threadgroup memory, so that more threadgroups fit on a core and a longer
+  x fits at once. A float32 x would lose bits or overflow, which the check rightly rejects: it is not supported.
+  Flash-MoE's fork rounded a float32 x to half on an M5 Max and lost 23 % (14.3 tokens/s): a search should find the
+  same, because every value is converted again for every row.
+---*/
+// helpers
+constexpr constant int WORDS = BITS == 3 || BITS == 6 ? 3 : 1;  // words that hold whole values
+constexpr constant int VALUES = WORDS * 32 / BITS;
+constexpr constant int TILE = STAGE > K ? K : STAGE;
+
+template <typename Words>
+uint field(Words words, int j) {
+    const int word = j * BITS / 32, shift = j * BITS % 32;
+    const uint low = words[word] >> shift;
+    return (shift + BITS > 32 ? low | words[word + 1] << (32 - shift) : low) & ((1u << BITS) - 1);
+}
+// This lane's part of a row's product with `count` values of x.
+template <typename Words, typename Scales>
+float product(Words words, Scales row_scales, Scales row_biases, threadgroup const T* values, int count, uint lane) {
+    float total = 0;
+    for (int k = lane * VALUES; k < count; k += 32 * VALUES) {
+        const float scale = float(row_scales[k / GROUP]), bias = float(row_biases[k / GROUP]);
+        for (int j = 0; j < VALUES; ++j) {
+            const float value = float(values[k + j]);
+            total += fma(float(field(words + k / VALUES * WORDS, j)), scale * value, bias * value);
+        }
+    }
+    return total;
+}
+// body
+threadgroup T staged[TILE];
+const uint lane = thread_index_in_simdgroup;
+const size_t n = threadgroup_position_in_grid.x * SIMD_GROUPS + simdgroup_index_in_threadgroup;
+const size_t token = threadgroup_position_in_grid.y;
+float total = 0;
+for (int start = 0; start < K; start += TILE) {
+    const int count = min(TILE, K - start);
+    if (start > 0) threadgroup_barrier(mem_flags::mem_threadgroup);
+    for (int k = thread_index_in_threadgroup; k < count; k += 32 * SIMD_GROUPS) staged[k] = x[token * K + start + k];
+    threadgroup_barrier(mem_flags::mem_threadgroup);
+    if (n >= N) continue;  // to the next barrier
+    const auto words = w + n * (K * BITS / 32) + start / 32 * BITS;
+    const size_t group = n * (K / GROUP) + start / GROUP;
+    total += product(words, scales + group, biases + group, staged, count, lane);
+}
+total = simd_sum(total);
+if (lane == 0 && n < N) y[token * N + n] = T(total);
