@@ -1,6 +1,5 @@
 """A contract: what an op takes and gives, its compile-time constants, its check and bench shapes."""
 
-import ast
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from typing import Any
 import yaml
 
 from baseline.errors import UsageError
+from baseline.expressions import evaluate, names
 
 ELEMENT_TYPES = ("float32", "float16", "bfloat16", "uint32", "int32")
 Value = int | str
@@ -59,8 +59,8 @@ class Contract:
     @property
     def dims(self) -> tuple[str, ...]:
         """The run-time dims, in order of first appearance in the inputs: the order of the ABI's `dims`."""
-        names = [name for tensor in self.inputs for text in tensor.shape for name in _names(text)]
-        return tuple(dict.fromkeys(name for name in names if name not in self.constants))
+        used = [name for tensor in self.inputs for text in tensor.shape for name in names(text)]
+        return tuple(dict.fromkeys(name for name in used if name not in self.constants))
 
     @property
     def type_constants(self) -> tuple[str, ...]:
@@ -74,7 +74,7 @@ class Contract:
     def shape(self, tensor: Tensor, case: Case) -> tuple[int, ...]:
         """The tensor's shape. Raises UsageError where a division leaves a remainder."""
         values = {n: v for n, v in {**case.constants, **case.dims}.items() if isinstance(v, int)}
-        return tuple(_evaluate(text, values) for text in tensor.shape)
+        return tuple(evaluate(text, values) for text in tensor.shape)
 
     def check_instance(self, instance: Instance) -> None:
         """Raises UsageError, naming the constant, unless `instance` gives each constant an allowed value."""
@@ -155,9 +155,9 @@ def _check(contract: Contract, folder: str) -> None:
     if contract.op != folder:
         raise UsageError(f"op is {contract.op!r}, its folder is {folder!r}; they must be equal")
     tensors = contract.inputs + contract.outputs
-    names = [tensor.name for tensor in tensors] + list(contract.dims) + list(contract.constants)
-    for name in names:
-        if not str(name).isidentifier() or names.count(name) > 1:
+    every = [tensor.name for tensor in tensors] + list(contract.dims) + list(contract.constants)
+    for name in every:
+        if not str(name).isidentifier() or every.count(name) > 1:
             raise UsageError(f"{name!r} is not an identifier, or is used twice")
         if str(name).isupper() != (name in contract.constants):
             raise UsageError(f"{name}: constants have capital names, tensors and dims have not")
@@ -179,31 +179,3 @@ def _check_case(contract: Contract, case: Case) -> None:
 
 def _all(values: list[Any], kind: type) -> bool:
     return all(type(value) is kind for value in values)
-
-
-def _names(text: str) -> list[str]:
-    return re.findall(r"[A-Za-z_]\w*", text)
-
-
-def _evaluate(text: str, values: Mapping[str, int]) -> int:
-    """An integer expression of names, numbers, `*` and `/`; every division must be exact."""
-    try:
-        return _value(ast.parse(text, mode="eval").body, values)
-    except (SyntaxError, KeyError, ArithmeticError) as error:
-        raise UsageError(f"the size {text!r} cannot be computed: {error}") from None
-
-
-def _value(node: ast.expr, values: Mapping[str, int]) -> int:
-    match node:
-        case ast.Constant(value=int(number)):
-            return number
-        case ast.Name(id=name):
-            return values[name]
-        case ast.BinOp(left=left, op=ast.Mult(), right=right):
-            return _value(left, values) * _value(right, values)
-        case ast.BinOp(left=left, op=ast.Div(), right=right):
-            quotient, remainder = divmod(_value(left, values), _value(right, values))
-            if remainder:
-                raise ArithmeticError("a division leaves a remainder")
-            return quotient
-    raise SyntaxError("only names, integers, * and / are allowed")

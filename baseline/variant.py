@@ -15,11 +15,12 @@ import yaml
 
 from baseline.contract import Contract, Instance, Value, load_contract
 from baseline.errors import UsageError
+from baseline.expressions import Expression, evaluate, names
 
 SUFFIXES = {"cpu": ".cpp", "metal": ".metal", "cuda": ".cu"}
 
 _FILE = re.compile(r"\A/\*---\n(?P<header>.*?)\n---\*/\n(?P<code>.*)\Z", re.DOTALL)
-_CODE = re.compile(r"\A\s*^// helpers\n(?P<helpers>.*?)^// body\n(?P<body>.*)\Z", re.DOTALL | re.MULTILINE)
+_CODE = re.compile(r"\A\s*(?:^// helpers\n(?P<helpers>.*?))?^// body\n(?P<body>.*)\Z", re.DOTALL | re.MULTILINE)
 Integer = Annotated[int, pydantic.Strict()]
 
 
@@ -27,9 +28,10 @@ Integer = Annotated[int, pydantic.Strict()]
 class Variant:
     """One parsed variant.
 
-    `tunables` lists the values of each, default first. `launch` gives the launch geometry by name, as an
-    integer or a tunable's name. `supports` limits constants to these values, the contract's own limits
-    included. `requires` names macros that the compiler must define. The line numbers are 1-based.
+    `tunables` lists the values of each, default first. `launch` gives the launch geometry: {threads} for
+    cpu, {grid, threadgroup} of three expressions each for metal and cuda, where grid counts threads.
+    `supports` limits constants to these values, the contract's own limits included. `requires` names macros
+    that the compiler must define. The line numbers are 1-based.
     """
 
     op: str
@@ -39,7 +41,7 @@ class Variant:
     body: str
     helpers: str
     tunables: Mapping[str, tuple[int, ...]]
-    launch: Mapping[str, int | str]
+    launch: Mapping[str, Expression | tuple[Expression, ...]]
     supports: Mapping[str, tuple[Value, ...]]
     requires: tuple[str, ...]
     hypothesis: str
@@ -77,7 +79,8 @@ class Choice:
     def threads(self) -> int:
         """The threads that call a CPU kernel."""
         given = self.variant.launch["threads"]
-        return given if isinstance(given, int) else self.tunables[given]
+        assert not isinstance(given, tuple)
+        return evaluate(given, self.tunables)
 
 
 @dataclass(frozen=True)
@@ -85,7 +88,7 @@ class _Header:
     __pydantic_config__ = pydantic.ConfigDict(extra="forbid")
     op: str
     target: str
-    launch: dict[str, Integer | str]
+    launch: dict[str, Integer | str | list[Integer | str]]
     hypothesis: str
     tunables: dict[str, list[Integer]] = field(default_factory=dict)
     supports: dict[str, list[Integer | str]] = field(default_factory=dict)
@@ -130,11 +133,11 @@ def list_variants(kernels: Path, op: str, target: str) -> list[Variant]:
 
 def _variant(path: Path, text: str, file: re.Match[str], header: _Header, contract: Contract) -> Variant:
     code = _CODE.match(file["code"])
-    if code is None and re.search(r"^// (helpers|body)$", file["code"], re.MULTILINE):
+    if re.search(r"^// (helpers|body)$", code["body"] if code else file["code"], re.MULTILINE):
         raise UsageError("its code must be a body, or `// helpers`, declarations, `// body` and a body")
     start = file.start("code")
     body_at = start + (code.start("body") if code else 0)
-    helpers_at = start + (code.start("helpers") if code else 0)
+    helpers_at = start + (code.start("helpers") if code and code["helpers"] else 0)
     limits = {name: allowed for name, allowed in contract.constants.items() if allowed}
     return Variant(
         op=header.op,
@@ -142,9 +145,9 @@ def _variant(path: Path, text: str, file: re.Match[str], header: _Header, contra
         name=path.stem,
         path=path,
         body=text[body_at:],
-        helpers=code["helpers"] if code else "",
+        helpers=(code["helpers"] if code else None) or "",
         tunables={name: tuple(values) for name, values in header.tunables.items()},
-        launch=header.launch,
+        launch={key: tuple(given) if isinstance(given, list) else given for key, given in header.launch.items()},
         supports=limits | {name: tuple(values) for name, values in header.supports.items()},
         requires=tuple(header.requires),
         hypothesis=header.hypothesis.strip(),
@@ -166,7 +169,7 @@ def _check(header: _Header, contract: Contract) -> None:
             raise UsageError(f"tunable {name} needs a list of different integers, its default first")
     for name, allowed in header.supports.items():
         _check_support(name, allowed, contract)
-    _check_launch(header)
+    _check_launch(header, contract)
     for macro in header.requires:
         if not macro.isidentifier():
             raise UsageError(f"requires names {macro!r}, which is no macro")
@@ -181,13 +184,34 @@ def _check_support(name: str, allowed: list[int | str], contract: Contract) -> N
         raise UsageError(f"supports allows {name} {_list(allowed)}; the contract allows {_list(known)}")
 
 
-def _check_launch(header: _Header) -> None:
-    if header.target == "cpu" and set(header.launch) != {"threads"}:
+def _check_launch(header: _Header, contract: Contract) -> None:
+    if header.target == "cpu":
+        _check_threads(header)
+        return
+    if set(header.launch) != {"grid", "threadgroup"}:
+        raise UsageError(f"launch of a {header.target} variant must be {{grid: [x, y, z], threadgroup: [x, y, z]}}")
+    known = {*header.tunables, *contract.dims, *contract.constants} - {*contract.type_constants}
+    for key, given in header.launch.items():
+        _check_geometry(key, given, known)
+
+
+def _check_threads(header: _Header) -> None:
+    if set(header.launch) != {"threads"}:
         raise UsageError("launch of a cpu variant must be {threads: an integer or a tunable}")
-    for name, given in header.launch.items():
-        values = header.tunables.get(given) if isinstance(given, str) else [given]
-        if values is None or min(values) < 1:
-            raise UsageError(f"launch: {name} is {given!r}; it must be a positive integer or a tunable of such")
+    given = header.launch["threads"]
+    values = header.tunables.get(given) if isinstance(given, str) else [given]
+    if values is None or not all(isinstance(value, int) and value >= 1 for value in values):
+        raise UsageError(f"launch: threads is {given!r}; it must be a positive integer or a tunable of such")
+
+
+def _check_geometry(key: str, given: Any, known: set[str]) -> None:
+    """`known` holds the names that an expression may use."""
+    if not isinstance(given, list) or len(given) != 3:
+        raise UsageError(f"launch: {key} is {given!r}; it must be [x, y, z]")
+    for expression in given:
+        for name in names(expression):
+            if name not in known:
+                raise UsageError(f"launch: {key} names {name}; it may name {_list(sorted(known))}")
 
 
 def _first_problem(error: pydantic.ValidationError) -> str:

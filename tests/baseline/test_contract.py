@@ -8,7 +8,7 @@ import yaml
 
 from baseline.contract import load_contract
 from baseline.errors import UsageError
-from tests.kernel_call import KERNELS, OPS
+from tests.kernel_call import KERNELS, OPS, PACKED_OPS
 
 GOOD: dict[str, Any] = {
     "op": "scale",
@@ -31,7 +31,8 @@ def write(folder: Path, **changes: Any) -> Path:
 
 def test_dims_are_ordered_by_first_appearance() -> None:
     dims = {op: load_contract(KERNELS / op).dims for op in OPS}
-    assert dims == {"expert_gate_up": ("r", "s", "p"), "expert_down": ("p", "s"), "qmatvec": ("m",)}
+    packed = {"expert_gate_up": ("r", "s", "p"), "expert_down": ("p", "s"), "qmatvec": ("m",)}
+    assert dims == packed | {"gated_delta_step": ("b",)}
 
 
 def test_bench_shapes_are_the_397b_models() -> None:
@@ -44,7 +45,19 @@ def test_bench_shapes_are_the_397b_models() -> None:
     assert (case.constants["UP_BIASES"], down["DOWN_BIASES"]) == (4587520, 6946816)
 
 
-@pytest.mark.parametrize("op", OPS)
+def test_the_delta_steps_state_is_large_and_its_heads_share_keys() -> None:
+    contract = load_contract(KERNELS / "gated_delta_step")
+    (case,) = contract.bench
+    shapes = {tensor.name: contract.shape(tensor, case) for tensor in contract.inputs + contract.outputs}
+    assert shapes["state_in"] == shapes["state_out"] == (1, 64, 128, 128)
+    assert shapes["q"] == shapes["k"] == (1, 16, 128) and shapes["v"] == shapes["y"] == (1, 64, 128)
+    checks = [case.constants for case in contract.check]
+    assert {c["T"] for c in checks} == {"float32", "float16", "bfloat16"}
+    assert {int(c["HV"]) // int(c["HK"]) for c in checks} >= {1, 2, 3, 4}
+    assert not any(int(c["HV"]) % int(c["HK"]) for c in checks) and any(int(c["DV"]) % 4 for c in checks)
+
+
+@pytest.mark.parametrize("op", PACKED_OPS)
 def test_checks_cover_every_format_and_ragged_sizes(op: str) -> None:
     cases = [case.constants for case in load_contract(KERNELS / op).check]
     formats = {(c["BITS"], c["GROUP"]) for c in cases}
@@ -75,7 +88,7 @@ def test_element_type_follows_the_type_constant(tmp_path: Path) -> None:
         ({"constants": {**GOOD["constants"], "k": "int"}}, "k: constants have capital names"),
         ({"constants": {**GOOD["constants"], "BITS": [4, "float32"]}}, "constant BITS must be"),
         ({"constants": {**GOOD["constants"], "T": ["float8"]}}, "constant T must be"),
-        ({"inputs": {"x": "T[m, K+1]"}}, "only names, integers, * and / are allowed"),
+        ({"inputs": {"x": "T[m, K**2]"}}, "only names, integers, + - * / and"),
         ({"check": []}, "check must be a list"),
         ({"check": [{**GOOD["check"][0], "K": 6}]}, "a division leaves a remainder"),
         ({"check": [{**GOOD["check"][0], "BITS": 3}]}, "BITS is 3; it may be 4, 8"),

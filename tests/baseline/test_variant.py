@@ -88,6 +88,36 @@ def test_launch_may_be_a_number(folder: Path) -> None:
     assert Choice.defaults(parse_variant(variant_file(folder, header), CONTRACT)).threads == 3
 
 
+GPU_HEADER: dict[str, Any] = {
+    "op": "qmatvec",
+    "target": "metal",
+    "tunables": {"ROWS": [2, 1]},
+    "launch": {"grid": ["ceil_div(N, ROWS) * 32", "m", 1], "threadgroup": [32, "min(2, m)", 1]},
+    "hypothesis": "Two rows share the loads of x.",
+}
+
+
+def test_gpu_launch_is_two_triples_of_expressions(folder: Path) -> None:
+    variant = parse_variant(variant_file(folder, GPU_HEADER), CONTRACT)
+    assert variant.launch == {"grid": ("ceil_div(N, ROWS) * 32", "m", 1), "threadgroup": (32, "min(2, m)", 1)}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"grid": ["N", 1]}, "grid is ['N', 1]; it must be [x, y, z]"),
+        ({"grid": "N"}, "grid is 'N'"),
+        ({"threads": 2}, "launch of a metal variant must be {grid:"),
+        ({"grid": ["COLUMNS", 1, 1]}, "grid names COLUMNS; it may name BITS, GROUP, K, N, ROWS, m"),
+        ({"threadgroup": ["T", 1, 1]}, "threadgroup names T;"),
+        ({"threadgroup": ["N % 2", 1, 1]}, "'N % 2' cannot be computed"),
+        ({"grid": [1.5, 1, 1]}, "launch.grid"),
+    ],
+)
+def test_wrong_gpu_launches_are_refused(folder: Path, changes: dict[str, Any], message: str) -> None:
+    assert message in refusal(folder, {**GPU_HEADER, "launch": {**GPU_HEADER["launch"], **changes}})
+
+
 @pytest.mark.parametrize("op", OPS)
 def test_each_op_has_a_plain_variant_and_faster_ones_with_hypotheses(op: str) -> None:
     variants: dict[str, Variant] = {variant.name: variant for variant in list_variants(KERNELS, op, "cpu")}
@@ -99,8 +129,10 @@ def test_each_op_has_a_plain_variant_and_faster_ones_with_hypotheses(op: str) ->
 
 
 def test_a_target_without_variants_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "qmatvec").mkdir()
+    (tmp_path / "qmatvec" / "contract.yaml").write_text((KERNELS / "qmatvec" / "contract.yaml").read_text())
     with pytest.raises(UsageError, match=r"qmatvec/cuda holds no \.cu file"):
-        list_variants(KERNELS, "qmatvec", "cuda")
+        list_variants(tmp_path, "qmatvec", "cuda")
 
 
 @given(missing=st.sampled_from(["op", "target", "launch", "hypothesis"]))
