@@ -1,0 +1,42 @@
+// What a translated kernel sees of the Metal Standard Library and of MLX's utilities; the one header that it includes.
+#pragma once
+
+// A kernel's text has attributes and pragmas that mean nothing to a C++ compiler.
+#pragma GCC diagnostic ignored "-Wattributes"
+#pragma GCC diagnostic ignored "-Wunknown-pragmas"
+
+#include "types.h"
+#include "vector.h"
+#include "math.h"
+#include "relational.h"
+#include "integer.h"
+#include "geometric.h"
+#include "packed.h"
+#include "pack.h"
+#include "matrix.h"
+#include "array.h"
+#include "sync.h"
+#include "simd.h"
+#include "simdgroup_matrix.h"
+#include "atomic.h"
+#include "complex.h"
+#include "mlx_utils.h"
+
+// Memory is one here, and a kernel is a function. Last, because C++ headers use these words. (The translator takes
+// `threadgroup` away itself: such a variable is shared.)
+#define device
+#define constant
+#define thread
+#define kernel
+#define vertex
+#define fragment
+#define ray_data
+#define object_data
+#define visible
+
+// Every function is inlined into the kernel (Metal knows no recursion): where a structure that is trivial to copy goes
+// into a call or comes out of one, GCC puts no hook to the access.
+#define noinline unused
+#define __noinline__ unused
+
+using namespace metal;
