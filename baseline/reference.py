@@ -66,6 +66,17 @@ def _qmatvec(constants: Instance, inputs: Tensors) -> dict[str, Float64]:
     return {"y": widen(inputs["x"], str(constants["T"])) @ weight.T}
 
 
+def _gated_delta_step(constants: Instance, inputs: Tensors) -> dict[str, Float64]:
+    q, k, v, beta = (widen(inputs[name], str(constants["T"])) for name in ("q", "k", "v", "beta"))
+    g, state = (widen(inputs[name], "float32") for name in ("g", "state_in"))
+    values_per_key = int(constants["HV"]) // int(constants["HK"])
+    q, k = (np.repeat(heads, values_per_key, axis=1) for heads in (q, k))
+    state = g[..., None, None] * state
+    delta = beta[..., None] * (v - np.einsum("bhvk,bhk->bhv", state, k))
+    state = state + delta[..., None] * k[..., None, :]
+    return {"y": np.einsum("bhvk,bhk->bhv", state, q), "state_out": state}
+
+
 def _projection(name: str, shape: tuple[int, int], constants: Instance, expert: NDArray[np.uint32]) -> Float64:
     """One projection, [outputs, inputs], of one packed expert [STRIDE / 4]."""
     outputs, width = shape
@@ -83,4 +94,5 @@ _ORACLES: Mapping[str, Callable[[Instance, Tensors], dict[str, Float64]]] = {
     "expert_gate_up": _gate_up,
     "expert_down": _down,
     "qmatvec": _qmatvec,
+    "gated_delta_step": _gated_delta_step,
 }

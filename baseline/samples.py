@@ -1,6 +1,7 @@
 """Random inputs for an op at one case of its contract, and outputs filled with poison."""
 
 import numpy as np
+from numpy.typing import NDArray
 
 from baseline.contract import Case, Contract, Tensor
 from baseline.elements import Array, store
@@ -11,6 +12,7 @@ def sample_inputs(
 ) -> dict[str, Array]:
     """Inputs by name, stored as baseline.elements stores them; activations are scale * normal + shift.
 
+    Those of a recurrence stay what a model gives: keys `k` of unit length, `g` and `beta` between 0 and 1.
     Weights are random words: every bit pattern is a valid packed weight. What an expert's record holds
     between its tensors is random too, so a kernel that reads it is found out.
     """
@@ -38,7 +40,16 @@ def _sample(
         return random.integers(0, case.dims[_index_of(tensor)], shape, dtype=np.int32)
     if tensor.type == "S":
         return _factors(tensor.name, case, random, shape)
-    return store(scale * random.standard_normal(shape) + shift, element)
+    return store(_activations(tensor.name, random, shape, scale, shift), element)
+
+
+def _activations(
+    name: str, random: np.random.Generator, shape: tuple[int, ...], scale: float, shift: float
+) -> NDArray[np.float64]:
+    if name in ("g", "beta"):
+        return random.uniform(1 / 16, 15 / 16, shape)
+    values = scale * random.standard_normal(shape) + shift
+    return values / np.linalg.norm(values, axis=-1, keepdims=True) if name == "k" else values
 
 
 def _index_of(tensor: Tensor) -> str:

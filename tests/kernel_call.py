@@ -10,10 +10,11 @@ import numpy as np
 
 from baseline.contract import Case, Contract
 from baseline.elements import Array
-from baseline.targets import cpu
+from baseline.targets import compiler
 
 KERNELS = Path(__file__).parents[1] / "kernels"
-OPS = ("expert_gate_up", "expert_down", "qmatvec")
+PACKED_OPS = ("expert_gate_up", "expert_down", "qmatvec")  # those whose weights are packed
+OPS = (*PACKED_OPS, "gated_delta_step")
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _PROT_NONE = 0
 
@@ -21,11 +22,11 @@ _PROT_NONE = 0
 @contextmanager
 def fresh_toolchain() -> Iterator[None]:
     """For tests that change the flags: the compiler is asked anew within the block, and again after it."""
-    cpu._probe.cache_clear()
+    compiler._probe.cache_clear()
     try:
         yield
     finally:
-        cpu._probe.cache_clear()
+        compiler._probe.cache_clear()
 
 
 def guarded(array: Array) -> Array:

@@ -14,6 +14,7 @@ from mlx_lm.utils import load_tokenizer
 
 from baseline import native
 from baseline.contract import Instance
+from baseline.engine.delta import KernelDelta
 from baseline.engine.experts import StreamingExperts
 from baseline.engine.kernels import OpKernels
 from baseline.engine.linear import KernelLinear
@@ -62,6 +63,7 @@ class Engine:
         modules = [m for _, m in model.named_modules()]
         self.experts = [m for m in modules if isinstance(m, StreamingExperts)]
         self.linears = [m for m in modules if isinstance(m, KernelLinear)]
+        self.deltas = [m for m in modules if isinstance(m, KernelDelta)]
         self.configure()
 
     @classmethod
@@ -103,15 +105,19 @@ class Engine:
             layer.configure(io, gate_up, down, self.dtype)
         for linear in self.linears:
             linear.kernel = self._find("qmatvec", linear.instance(self.dtype))
+        for delta in self.deltas:
+            delta.configure(self._find("gated_delta_step", delta.instance(self.dtype)), self.dtype)
 
     def _find(self, op: str, instance: Instance | None) -> native.CpuKernel | None:
         return self.kernels[op].find(instance) if op in self.kernels else None
 
     def _instances(self, op: str) -> list[Instance | None]:
-        modules: list[StreamingExperts | KernelLinear] = [*self.linears] if op == "qmatvec" else [*self.experts]
-        return [
-            m.instance(self.dtype) if isinstance(m, KernelLinear) else m.slots.instance(self.dtype) for m in modules
-        ]
+        """Those of all modules that run `op`: none in a model that has no such layers."""
+        if op == "qmatvec":
+            return [linear.instance(self.dtype) for linear in self.linears]
+        if op == "gated_delta_step":
+            return [delta.instance(self.dtype) for delta in self.deltas]
+        return [layer.slots.instance(self.dtype) for layer in self.experts]
 
     def usage(self) -> Usage:
         """Totals of this process so far."""

@@ -1,13 +1,33 @@
 """Variants made callable: one native kernel for each set of constants that a model needs."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Protocol
+
+import mlx.core as mx
 
 from baseline import native
-from baseline.contract import Instance, Key, key, load_contract
+from baseline.contract import Contract, Instance, Key, key, load_contract
 from baseline.errors import UsageError
-from baseline.targets import cpu
+from baseline.targets import cpu, emulated, metal
 from baseline.variant import Choice
+
+
+class Kernel(Protocol):
+    """What `native.CpuKernel` and `metal.GraphKernel` are to the engine: a call in MLX's graph."""
+
+    @property
+    def seconds(self) -> float:
+        """Wall seconds spent in the kernel."""
+
+    def __call__(
+        self,
+        inputs: Sequence[mx.array],
+        shapes: Sequence[Sequence[int]],
+        dtypes: Sequence[mx.Dtype],
+        dims: Sequence[int],
+    ) -> list[mx.array]:
+        """Lazy outputs in these shapes and dtypes; `dims` are the contract's run-time ones, in its order."""
 
 
 def distinct(instances: Iterable[Instance | None], constants: Iterable[str]) -> list[Instance]:
@@ -15,6 +35,29 @@ def distinct(instances: Iterable[Instance | None], constants: Iterable[str]) -> 
     wanted = set(constants)
     found = {key({k: v for k, v in i.items() if k in wanted}) for i in instances if i is not None}
     return [dict(k) for k in sorted(found)]
+
+
+def compiled(choice: Choice, contract: Contract, instances: Sequence[Instance], cache: Path) -> list[Kernel]:
+    """One kernel an instance: C++; or Metal, on Apple's GPU where MLX computes there and elsewhere on the emulator.
+
+    Raises what the target's build raises; Apple's compiler is asked at the first evaluation.
+    """
+    if not instances:  # a model without such layers
+        return []
+    if choice.variant.target == "cpu":
+        library = cpu.build(choice, contract, instances, cache)
+        return [native.CpuKernel(str(library.path), symbol, library.threads) for symbol in library.symbols]
+    if choice.variant.target != "metal":
+        raise UsageError(f"{choice.variant.path}: the engine runs cpu and metal variants")
+    if mx.metal.is_available() and mx.default_device() == mx.gpu:
+        launches = [metal.metal(choice, contract, i, metal.kernel_name(choice, contract, i)) for i in instances]
+    else:
+        built = emulated.build_variant(choice, contract, instances, cache)
+        launches = [
+            emulated.in_graph(choice, contract, instance, built.path, symbol)
+            for instance, symbol in zip(instances, built.symbols, strict=True)
+        ]
+    return [metal.GraphKernel(contract, i, launch) for i, launch in zip(instances, launches, strict=True)]
 
 
 class OpKernels:
@@ -25,25 +68,22 @@ class OpKernels:
     ) -> None:
         """Build (or take from `cache`) `choice` for all `instances` it supports; the others stay with MLX's ops.
 
-        Raises what baseline.targets.cpu.build raises, and UsageError when it supports none of them.
+        Raises what `compiled` raises, and UsageError when it supports none of them.
         """
         self.contract = load_contract(kernels / op)
         instances = list(instances)
         supported = [i for i in distinct(instances, self.constants) if choice.variant.supports_instance(i)]
         if instances and not supported:
             raise UsageError(f"{op}/{choice.variant.name} supports none of this model's layers")
-        library = cpu.build(choice, self.contract, supported, cache)
-        self.table: Mapping[Key, native.CpuKernel] = {
-            key(instance): native.CpuKernel(str(library.path), symbol, library.threads)
-            for instance, symbol in zip(supported, library.symbols, strict=True)
-        }
+        built = compiled(choice, self.contract, supported, cache)
+        self.table: Mapping[Key, Kernel] = {key(i): kernel for i, kernel in zip(supported, built, strict=True)}
 
     @property
     def constants(self) -> tuple[str, ...]:
         """The names of the contract's compile-time constants, type constants included."""
         return tuple(self.contract.constants)
 
-    def find(self, instance: Instance | None) -> native.CpuKernel | None:
+    def find(self, instance: Instance | None) -> Kernel | None:
         """The kernel for a module's constants; None where this configuration has none."""
         if instance is None:
             return None

@@ -9,6 +9,7 @@ from mlx.utils import tree_unflatten
 from mlx_lm.models.switch_layers import SwitchGLU
 from mlx_lm.utils import _get_classes, load_config, load_model, load_tokenizer
 
+from baseline.engine.delta import KernelDelta, is_delta_net
 from baseline.engine.experts import StreamingExperts
 from baseline.engine.linear import KernelLinear
 from baseline.errors import UsageError
@@ -34,7 +35,10 @@ def load_resident(checkpoint: Path, dtype: str | None = "float32", top_k: int | 
 def load_streamed(
     folder: Path, manifest: Manifest, dtype: str | None = "float32", top_k: int | None = None
 ) -> nn.Module:
-    """The mlx-lm model of a packed folder: StreamingExperts in place of SwitchGLU, KernelLinear of QuantizedLinear."""
+    """The mlx-lm model of a packed folder, its modules swapped for those that stream and take kernels.
+
+    StreamingExperts stand in place of SwitchGLU, KernelLinear of QuantizedLinear, KernelDelta of gated delta-nets.
+    """
     config = override_top_k(load_config(folder), top_k)
     model_class, arguments = _get_classes(config)
     model = model_class(arguments.from_dict(config))
@@ -43,6 +47,7 @@ def load_streamed(
     model.load_weights(str(folder / manifest.resident.file), strict=True)
     set_dtype(model, dtype)
     swap(model, {path: KernelLinear(m) for path, m in model.named_modules() if type(m) is nn.QuantizedLinear})
+    swap(model, {path: KernelDelta(m) for path, m in model.named_modules() if is_delta_net(m)})
     model.eval()
     mx.eval(model.parameters())
     return model

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from mlx_lm.models.gated_delta import gated_delta_ops
 
-from baseline.contract import load_contract
+from baseline.contract import Case, load_contract
 from baseline.elements import Array, store, widen
 from baseline.errors import UsageError
 from baseline.reference import dequantize, oracle, unpack
@@ -17,6 +18,7 @@ from tests.kernel_call import KERNELS, OPS
 FLOAT32_CASES = {
     op: [case for case in load_contract(KERNELS / op).check if case.constants["T"] == "float32"] for op in OPS
 }
+DELTA = load_contract(KERNELS / "gated_delta_step")
 MX_TYPES = {"float32": mx.float32, "float16": mx.float16, "bfloat16": mx.bfloat16}
 
 
@@ -124,6 +126,33 @@ def test_expert_down_agrees_with_mlx(index: int) -> None:
         assert close(got[pair], mlx_matvec(inputs["h"][pair][None], down, constants)[0])
 
 
+@settings(max_examples=40, deadline=None)
+@given(
+    keys=st.integers(1, 4),
+    values_per_key=st.integers(1, 4),
+    dk=st.sampled_from([1, 5, 32, 64, 96, 128, 160]),
+    dv=st.integers(1, 40),
+    batch=st.integers(1, 3),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_gated_delta_step_agrees_with_mlx_lm(
+    keys: int, values_per_key: int, dk: int, dv: int, batch: int, seed: int
+) -> None:
+    constants = {"HK": keys, "HV": keys * values_per_key, "DK": dk, "DV": dv, "T": "float32"}
+    inputs = sample_inputs(DELTA, Case(constants, {"b": batch}), np.random.default_rng(seed))
+    *tokens, state = (mx.array(array) for array in inputs.values())
+    expected = gated_delta_ops(*(token[:, None] for token in tokens), state)
+    got = oracle("gated_delta_step", constants, inputs)
+    assert close(got["y"], np.array(expected[0])[:, 0]) and close(got["state_out"], np.array(expected[1]))
+
+
+@given(scale=st.floats(0.01, 10), shift=st.floats(-3, 3), seed=st.integers(0, 2**32 - 1))
+def test_the_recurrences_samples_keep_it_well_conditioned(scale: float, shift: float, seed: int) -> None:
+    inputs = sample_inputs(DELTA, DELTA.check[0], np.random.default_rng(seed), scale, shift)
+    assert np.allclose(np.linalg.norm(inputs["k"], axis=-1), 1)
+    assert all(inputs[name].min() > 0 and inputs[name].max() < 1 for name in ("g", "beta"))
+
+
 def test_an_unknown_op_is_refused() -> None:
     with pytest.raises(UsageError, match="no oracle for the op softmax"):
         oracle("softmax", {}, {})
@@ -137,5 +166,6 @@ def test_samples_fit_the_contract_and_repeat(op: str) -> None:
         shapes = {tensor.name: contract.shape(tensor, case) for tensor in contract.inputs}
         assert shapes == {name: array.shape for name, array in first.items()}
         assert all(np.array_equal(first[name], second[name], equal_nan=True) for name in first)
-        for values in poisoned_outputs(contract, case).values():
-            assert np.isnan(widen(values, str(case.constants["T"]))).all()
+        outputs = poisoned_outputs(contract, case)
+        for tensor in contract.outputs:
+            assert np.isnan(widen(outputs[tensor.name], contract.element_type(tensor, case.constants))).all()

@@ -17,7 +17,7 @@ from baseline.reference import oracle
 from baseline.samples import poisoned_outputs, sample_inputs
 from baseline.targets import cpu
 from baseline.variant import Choice, Variant, list_variants
-from tests.kernel_call import KERNELS, OPS, call, fresh_toolchain, guarded
+from tests.kernel_call import KERNELS, OPS, PACKED_OPS, call, fresh_toolchain, guarded
 
 # A correct kernel sums in another order: measured, none errs by more than 2.0 times the plain kernel's worst.
 TOLERANCE = 4.0
@@ -27,6 +27,7 @@ INPUTS = ((1.0, 0.0), (0.1, 0.0), (4.0, 0.0), (1.0, 2.0))
 VARIANTS = {op: {v.name: v for v in list_variants(KERNELS, op, "cpu")} for op in OPS}
 RUNNABLE = [(op, name) for op in OPS for name, v in VARIANTS[op].items() if not cpu.missing_features(v)]
 CONTRACTS = {op: load_contract(KERNELS / op) for op in OPS}
+Errors = dict[tuple[int, str], float]  # by the case's place in the contract, and the output
 
 
 @pytest.fixture(scope="module")
@@ -56,47 +57,51 @@ def _sample(op: str, case_index: int, seed: int) -> tuple[dict[str, Array], dict
     return {name: guarded(array) for name, array in inputs.items()}, oracle(op, case.constants, inputs)
 
 
-def _run(library: cpu.Library, symbol: str, contract: Contract, case: Case, seed: int, threads: int) -> Array:
+def _run(
+    library: cpu.Library, symbol: str, contract: Contract, case: Case, seed: int, threads: int
+) -> dict[str, Array]:
     inputs, _ = _sample(contract.op, contract.check.index(case), seed)
     before = {name: array.copy() for name, array in inputs.items()}
     outputs = {name: guarded(array) for name, array in poisoned_outputs(contract, case).items()}
     call(library.path, symbol, contract, case, inputs, outputs, threads)
     for name, array in inputs.items():
         assert np.array_equal(array, before[name]), f"{name} was changed"
-    return widen(next(iter(outputs.values())), str(case.constants["T"]))
+    return {t.name: widen(outputs[t.name], contract.element_type(t, case.constants)) for t in contract.outputs}
 
 
-def _error(library: cpu.Library, symbol: str, contract: Contract, case: Case, threads: int) -> float:
-    """The largest error of the seeds, relative to each one's largest output; NaN if one is unwritten."""
-    errors = []
+def _error(library: cpu.Library, symbol: str, contract: Contract, case: Case, threads: int) -> dict[str, float]:
+    """By output the largest error of the seeds, relative to each one's largest element; NaN if one is unwritten."""
+    errors: dict[str, list[float]] = {tensor.name: [] for tensor in contract.outputs}
     for seed in SEEDS:
-        (exact,) = _sample(contract.op, contract.check.index(case), seed)[1].values()
-        got = _run(library, symbol, contract, case, seed, threads)
-        errors.append(np.abs(got - exact).max() / np.abs(exact).max())
-    return float(np.max(errors))
+        exact = _sample(contract.op, contract.check.index(case), seed)[1]
+        for name, got in _run(library, symbol, contract, case, seed, threads).items():
+            errors[name].append(np.abs(got - exact[name]).max() / np.abs(exact[name]).max())
+    return {name: float(np.max(found)) for name, found in errors.items()}
 
 
-def _errors(library: cpu.Library, op: str, cases: list[Case], threads: int) -> dict[int, float]:
-    """By the case's place in the contract."""
+def _errors(library: cpu.Library, op: str, cases: list[Case], threads: int) -> Errors:
     contract = CONTRACTS[op]
     return {
-        contract.check.index(case): _error(library, symbol, contract, case, threads)
+        (contract.check.index(case), name): error
         for case, symbol in zip(cases, library.symbols, strict=True)
+        for name, error in _error(library, symbol, contract, case, threads).items()
     }
 
 
 @pytest.fixture(scope="module")
-def noise(libraries: Mapping[tuple[str, str], cpu.Library]) -> Mapping[str, dict[int, float]]:
-    """The plain kernel's error on each check case."""
+def noise(libraries: Mapping[tuple[str, str], cpu.Library]) -> Mapping[str, Errors]:
+    """The plain kernel's errors."""
     return {op: _errors(libraries[op, "plain"], op, _cases(VARIANTS[op]["plain"]), 2) for op in OPS}
 
 
 @pytest.mark.parametrize("op", OPS)
-def test_the_plain_kernel_errs_by_rounding_alone(op: str, noise: Mapping[str, dict[int, float]]) -> None:
+def test_the_plain_kernel_errs_by_rounding_alone(op: str, noise: Mapping[str, Errors]) -> None:
     # Half an ulp of the output's type, on top of up to 2304 float32 additions one after the other.
     rounding = {"float32": 0.0, "float16": 2.0**-11, "bfloat16": 2.0**-8}
-    for index, error in noise[op].items():
-        assert 0 < error < 2.0**-16 + rounding[str(CONTRACTS[op].check[index].constants["T"])]
+    outputs = {tensor.name: tensor for tensor in CONTRACTS[op].outputs}
+    for (index, name), error in noise[op].items():
+        kind = CONTRACTS[op].element_type(outputs[name], CONTRACTS[op].check[index].constants)
+        assert 0 < error < 2.0**-16 + rounding[kind]
 
 
 @pytest.mark.parametrize(("op", "name"), RUNNABLE)
@@ -106,41 +111,46 @@ def test_variant_matches_the_oracle(
     name: str,
     threads: int,
     libraries: Mapping[tuple[str, str], cpu.Library],
-    noise: Mapping[str, dict[int, float]],
+    noise: Mapping[str, Errors],
 ) -> None:
-    for index, error in _errors(libraries[op, name], op, _cases(VARIANTS[op][name]), threads).items():
-        assert error <= TOLERANCE * noise[op][index], CONTRACTS[op].check[index]
+    for key, error in _errors(libraries[op, name], op, _cases(VARIANTS[op][name]), threads).items():
+        assert error <= TOLERANCE * noise[op][key], (key, CONTRACTS[op].check[key[0]])
 
 
 @pytest.mark.parametrize(("op", "name"), [key for key in RUNNABLE if key[1] != "plain"])
 def test_tunables_do_not_change_what_is_computed(
-    op: str, name: str, noise: Mapping[str, dict[int, float]], tmp_path: Path
+    op: str, name: str, noise: Mapping[str, Errors], tmp_path: Path
 ) -> None:
     variant = VARIANTS[op][name]
-    cases = [c for c in _cases(variant) if c.constants["BITS"] in (3, 4) and c.constants["GROUP"] == 32]
+    few = {"BITS": (3, 4), "GROUP": (32,)}
+    cases = [c for c in _cases(variant) if all(c.constants.get(n, kept[0]) in kept for n, kept in few.items())]
     choice = Choice(variant, {name: values[-1] for name, values in variant.tunables.items()})
-    for index, error in _errors(_build(choice, tmp_path, cases), op, cases, 2).items():
-        assert error <= TOLERANCE * noise[op][index], CONTRACTS[op].check[index]
+    for key, error in _errors(_build(choice, tmp_path, cases), op, cases, 2).items():
+        assert error <= TOLERANCE * noise[op][key], (key, CONTRACTS[op].check[key[0]])
 
 
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="switches x86 features off")
 @pytest.mark.parametrize("without", [("-mno-avx512f",), ("-mno-avx512f", "-mno-avx2")])
-@pytest.mark.parametrize("name", ["vector", "prescaled"])
+@pytest.mark.parametrize(
+    ("op", "name"),
+    [("qmatvec", "vector"), ("qmatvec", "prescaled"), ("gated_delta_step", "fused"), ("gated_delta_step", "expanded")],
+)
 def test_narrower_vectors_compute_the_same(
+    op: str,
     name: str,
     without: tuple[str, ...],
-    noise: Mapping[str, dict[int, float]],
+    noise: Mapping[str, Errors],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(cpu, "FLAGS", (*cpu.FLAGS, *without))
-    variant = VARIANTS["qmatvec"][name]
-    cases = [c for c in _cases(variant) if c.constants["GROUP"] == 32]
+    variant = VARIANTS[op][name]
+    cases = [c for c in _cases(variant) if c.constants.get("GROUP", 32) == 32]
     with fresh_toolchain():
         assert cpu.missing_features(VARIANTS["qmatvec"]["permute"]) == ("__AVX512F__",)
         library = _build(Choice.defaults(variant), tmp_path, cases)
-    for index, error in _errors(library, "qmatvec", cases, 2).items():
-        assert error <= TOLERANCE * noise["qmatvec"][index], CONTRACTS["qmatvec"].check[index]
+    for key, error in _errors(library, op, cases, 2).items():
+        assert error <= TOLERANCE * noise[op][key], (key, CONTRACTS[op].check[key[0]])
 
 
 @pytest.mark.parametrize(("op", "name"), RUNNABLE)
@@ -148,30 +158,41 @@ def test_the_order_of_summation_is_fixed(op: str, name: str, libraries: Mapping[
     library, contract = libraries[op, name], CONTRACTS[op]
     for case, symbol in zip(_cases(VARIANTS[op][name]), library.symbols, strict=True):
         first, second = (_run(library, symbol, contract, case, 0, 2) for _ in range(2))
-        assert first.tobytes() == second.tobytes()
+        assert all(first[output].tobytes() == second[output].tobytes() for output in first)
 
 
-@pytest.mark.parametrize(
-    ("wrong", "right"),
-    [
-        (r" \+ bias\)", ")"),  # no bias
-        (r"k < length", "k < length - 1"),  # the last value is left out
-        (r"scales\[k / GROUP\]", "scales[0]"),  # every group with the first one's scale
-        (r"long i = mine.begin", "long i = mine.begin + 1"),  # an output is left unwritten
-    ],
-)
-@pytest.mark.parametrize("op", OPS)
+PACKED_MISTAKES = [
+    (r" \+ bias\)", ")"),  # no bias
+    (r"k < length", "k < length - 1"),  # the last value is left out
+    (r"scales\[k / GROUP\]", "scales[0]"),  # every group with the first one's scale
+    (r"long i = mine.begin", "long i = mine.begin + 1"),  # an output is left unwritten
+]
+DELTA_MISTAKES = [
+    (r"g\[head\] \* ", ""),  # no decay
+    (r"g\[head\]", "g[head % HV]"),  # every batch entry with the first one's decay
+    (r"head % HV / \(HV / HK\)", "head % HK"),  # the keys dealt out in turn
+    (r" - recalled", ""),  # what the key already recalls is added again
+    (r"\* \(to_float\(v\[i\]\)", "* (0.999f * to_float(v[i])"),  # a value that is almost right
+    (r"read \+= state\[d\]", "read += g[head] * before[d]"),  # reads before it learns
+    (r"state\[d\] \+= delta \* to_float\(key\[d\]\);", "state[d] += delta * to_float(query[d]);"),
+    (r"long i = mine.begin", "long i = mine.begin + 1"),  # a row is left unwritten
+]
+MISTAKES = [(op, *mistake) for op in PACKED_OPS for mistake in PACKED_MISTAKES]
+MISTAKES += [("gated_delta_step", *mistake) for mistake in DELTA_MISTAKES]
+
+
+@pytest.mark.parametrize(("op", "wrong", "right"), MISTAKES)
 def test_the_tolerance_rejects_a_wrong_kernel(
-    op: str, wrong: str, right: str, noise: Mapping[str, dict[int, float]], tmp_path: Path
+    op: str, wrong: str, right: str, noise: Mapping[str, Errors], tmp_path: Path
 ) -> None:
     plain = VARIANTS[op]["plain"]
     assert len(re.findall(wrong, plain.helpers + plain.body)) == 1
     helpers, body = (re.sub(wrong, right, code) for code in (plain.helpers, plain.body))
     broken = replace(plain, helpers=helpers, body=body)
-    cases = [c for c in _cases(plain) if c.constants["T"] == "float32" and int(c.constants["BITS"]) < 6]
+    cases = [c for c in _cases(plain) if c.constants["T"] == "float32" and int(c.constants.get("BITS", 0)) < 6]
     library = _build(Choice.defaults(broken), tmp_path, cases)
     errors = _errors(library, op, cases, 1)
-    assert any(not error <= TOLERANCE * noise[op][index] for index, error in errors.items())
+    assert any(not error <= TOLERANCE * noise[op][key] for key, error in errors.items())
 
 
 @pytest.mark.parametrize("op", OPS)
@@ -179,9 +200,10 @@ def test_variants_agree_at_the_bench_shape(op: str, tmp_path: Path) -> None:
     contract, bench = CONTRACTS[op], CONTRACTS[op].bench[0]
     one = Case(bench.constants, {dim: 1 for dim in bench.dims})  # sizes as in the bench, a single pair
     inputs = sample_inputs(contract, one, np.random.default_rng(7))
-    (exact,) = oracle(op, one.constants, inputs).values()
+    exact = oracle(op, one.constants, inputs)
     for variant in (VARIANTS[op][name] for owner, name in RUNNABLE if owner == op):
         library = _build(Choice.defaults(variant), tmp_path, [bench])
         outputs = poisoned_outputs(contract, one)
         call(library.path, library.symbols[0], contract, one, inputs, outputs, library.threads)
-        assert np.abs(next(iter(outputs.values())) - exact).max() <= 1e-5 * np.abs(exact).max()
+        for name, expected in exact.items():
+            assert np.abs(outputs[name] - expected).max() <= 1e-5 * np.abs(expected).max()
