@@ -7,7 +7,6 @@ from pathlib import Path
 
 from baseline.native import _native
 from baseline.native._native import (
-    EMULATOR_ORDERS,
     CpuKernel,
     EmulatedKernel,
     ExpertFile,
@@ -18,7 +17,6 @@ from baseline.native._native import (
 )
 
 __all__ = [
-    "EMULATOR_ORDERS",
     "CpuKernel",
     "EmulatedKernel",
     "ExpertFile",

@@ -75,6 +75,9 @@ static std::vector<double> py_run(const KernelHandle& handle, const std::vector<
   return seconds;
 }
 
+// What malloc and numpy give; an address that has less is a view's.
+constexpr uintptr_t kAlignment = 16;
+
 struct EmulatedHandle {
   std::shared_ptr<EmulatedKernel> kernel;
 };
@@ -86,9 +89,9 @@ static std::vector<mx::array> py_emulate(const EmulatedHandle& handle, const std
                                          const std::vector<InputTuple>& infos, const std::vector<std::string>& outputs,
                                          const Shapes& shapes, const std::vector<mx::Dtype>& dtypes,
                                          const std::vector<uint32_t>& grid, const std::vector<uint32_t>& threadgroup,
-                                         std::optional<float> init_value, bool row_contiguous, int orders,
+                                         std::optional<float> init_value, bool row_contiguous, bool sanitize,
                                          OptionalStream stream) {
-  EmulatedLaunch launch{{}, outputs, grid, threadgroup, init_value, orders};
+  EmulatedLaunch launch{{}, outputs, grid, threadgroup, init_value, sanitize};
   for (auto& [name, shape, strides, ndim] : infos) launch.inputs.push_back({name, shape, strides, ndim});
   std::vector<mx::Shape> list;
   for (auto& shape : shapes) list.push_back(to_shape(shape));
@@ -98,15 +101,17 @@ static std::vector<mx::array> py_emulate(const EmulatedHandle& handle, const std
 static std::vector<FindingTuple> py_emulate_raw(const EmulatedHandle& handle, const std::vector<ArgumentTuple>& inputs,
                                                 const std::vector<ArgumentTuple>& outputs,
                                                 const std::vector<uint32_t>& grid,
-                                                const std::vector<uint32_t>& threadgroup, int orders) {
+                                                const std::vector<uint32_t>& threadgroup, bool sanitize) {
   std::vector<Argument> arguments;
   for (auto& [name, address, bytes, element] : inputs)
-    arguments.push_back({name, Role::input, bytes, element, reinterpret_cast<const void*>(address), nullptr, 0});
+    arguments.push_back({name, Role::input, bytes, element, reinterpret_cast<const void*>(address), nullptr, 0,
+                         address % kAlignment});
   for (auto& [name, address, bytes, element] : outputs)
-    arguments.push_back({name, Role::output, bytes, element, nullptr, reinterpret_cast<void*>(address), 0});
+    arguments.push_back({name, Role::output, bytes, element, nullptr, reinterpret_cast<void*>(address), 0,
+                         address % kAlignment});
   std::vector<FindingTuple> found;
   nb::gil_scoped_release release;
-  for (auto& f : handle.kernel->run(grid, threadgroup, std::move(arguments), orders))
+  for (auto& f : handle.kernel->run(grid, threadgroup, std::move(arguments), sanitize))
     found.push_back({f.kind, f.text, f.file, f.line});
   return found;
 }
@@ -155,7 +160,6 @@ NB_MODULE(_native, m) {
       .def_prop_ro("seconds", [](const KernelHandle& handle) { return handle.kernel->seconds(); },
                    "Wall seconds spent in the kernel, all calls together.");
 
-  m.attr("EMULATOR_ORDERS") = kOrders;
   nb::class_<EmulatedHandle>(m, "EmulatedKernel", "A translated Metal kernel, executed on the CPU and sanitised.")
       .def("__init__",
            [](EmulatedHandle* self, std::string name, const std::string& library, const std::string& symbol) {
@@ -163,11 +167,11 @@ NB_MODULE(_native, m) {
            },
            "name"_a, "library"_a, "symbol"_a)
       .def("__call__", &py_emulate, "inputs"_a, "infos"_a, "outputs"_a, "shapes"_a, "dtypes"_a, "grid"_a,
-           "threadgroup"_a, "init_value"_a = nb::none(), "row_contiguous"_a = true, "orders"_a = kOrders,
+           "threadgroup"_a, "init_value"_a = nb::none(), "row_contiguous"_a = true, "sanitize"_a = true,
            "stream"_a = nb::none(),
            "Add a launch to the MLX graph. `infos` are (name, takes its shape, strides, ndim). What the sanitizer "
            "finds raises RuntimeError at evaluation, a line a finding.")
-      .def("run", &py_emulate_raw, "inputs"_a, "outputs"_a, "grid"_a, "threadgroup"_a, "orders"_a = kOrders,
+      .def("run", &py_emulate_raw, "inputs"_a, "outputs"_a, "grid"_a, "threadgroup"_a, "sanitize"_a = true,
            "Launch on raw memory, outside MLX: arguments are (name, address, bytes, element bytes). Returns the "
            "findings: (kind, text, file, line).");
 }

@@ -25,13 +25,15 @@ EmulatedKernel::EmulatedKernel(std::string name, const std::string& library, con
 EmulatedKernel::~EmulatedKernel() { dlclose(library_); }
 
 std::vector<Finding> EmulatedKernel::run(const std::vector<uint32_t>& grid, const std::vector<uint32_t>& threadgroup,
-                                         std::vector<Argument> arguments, int orders) const {
+                                         std::vector<Argument> arguments, bool sanitize) const {
+  if (grid.size() != 3 || threadgroup.size() != 3)
+    throw std::invalid_argument("metal_kernel " + name_ + ": grid and threadgroup have three sizes each");
   Launch launch{body_, {}, {}, std::move(arguments)};
   for (int i = 0; i < 3; ++i) {
     launch.grid[i] = grid[i];
-    launch.threadgroup[i] = std::min(threadgroup[i], std::max(grid[i], 1u));  // as MLX cuts it
+    launch.threadgroup[i] = threadgroup[i];
   }
-  return emulate(launch, orders);
+  return sanitize ? emulate(launch, kOrders) : emulate_once(launch);
 }
 
 std::string describe(const Finding& finding) {
@@ -48,14 +50,17 @@ void EmulatedKernel::fail(const std::vector<Finding>& findings) const {
 // The bytes that a view's elements lie in, which need not start at its first element.
 static Argument input_argument(const std::string& name, const mx::array& array) {
   int64_t low = 0, high = 0;
-  for (int i = 0; i < array.ndim(); ++i) {
+  for (int i = 0; array.size() > 0 && i < static_cast<int>(array.ndim()); ++i) {
     int64_t span = (array.shape(i) - 1) * array.strides(i);
     (span < 0 ? low : high) += span;
   }
-  auto* data = array.data<char>();
+  auto* first = array.data<char>() + low * static_cast<int64_t>(array.itemsize());
   auto item = static_cast<int64_t>(array.itemsize());
   size_t bytes = array.size() == 0 ? 0 : (high - low + 1) * item;
-  return {name, Role::input, bytes, static_cast<size_t>(item), data + low * item, nullptr, static_cast<size_t>(-low * item)};
+  // MLX aligns buffers to pages on the GPU, and to less here: what counts is where in its buffer the view begins.
+  auto phase = first - static_cast<const char*>(array.buffer().raw_ptr());
+  return {name,    Role::input, bytes, static_cast<size_t>(item), first, nullptr, static_cast<size_t>(-low * item),
+          static_cast<size_t>(phase)};
 }
 
 template <class T>
@@ -101,7 +106,7 @@ void EmulatedKernelCall::eval_cpu(const std::vector<mx::array>& inputs, std::vec
       arguments.push_back({launch.outputs[i], Role::output, out[i].nbytes(), out[i].itemsize(), initial,
                            out[i].data<char>(), 0});
     }
-    auto findings = kernel->run(launch.grid, launch.threadgroup, std::move(arguments), launch.orders);
+    auto findings = kernel->run(launch.grid, launch.threadgroup, std::move(arguments), launch.sanitize);
     if (!findings.empty()) kernel->fail(findings);
   });
 }

@@ -27,7 +27,7 @@ struct EmulatedLaunch {
   std::vector<std::string> outputs;
   std::vector<uint32_t> grid, threadgroup;
   std::optional<float> init_value;
-  int orders;
+  bool sanitize;
 };
 
 class EmulatedKernel {
@@ -38,7 +38,7 @@ class EmulatedKernel {
   EmulatedKernel& operator=(const EmulatedKernel&) = delete;
 
   std::vector<Finding> run(const std::vector<uint32_t>& grid, const std::vector<uint32_t>& threadgroup,
-                           std::vector<Argument> arguments, int orders) const;
+                           std::vector<Argument> arguments, bool sanitize) const;
   [[noreturn]] void fail(const std::vector<Finding>& findings) const;
 
  private:

@@ -1,10 +1,11 @@
 """The emulated target: Metal kernels executed on the CPU, one fiber a Metal thread, and sanitised.
 
-`metal_kernel` is a drop-in for `mx.fast.metal_kernel`. The source is translated to C++ (`msl_translate`), compiled with the
-MSL headers in `msl/` and with the compiler's own instrumentation of memory accesses, and run by the library in
+`metal_kernel` is a drop-in for `mx.fast.metal_kernel`. The source is translated to C++ (`msl_translate`), compiled with
+the MSL headers in `msl/` and with the compiler's own instrumentation of memory accesses, and run by the library in
 `baseline/native/emulator`. What the sanitizer finds raises RuntimeError when the outputs are evaluated.
 """
 
+import platform
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,18 +16,42 @@ from typing import Any
 import mlx.core as mx
 
 from baseline import native
-from baseline.contract import Contract, Instance, Tensor
+from baseline.contract import Case, Contract, Instance, Tensor
 from baseline.paths import cache_folder
 from baseline.targets import compiler
 from baseline.targets.compiler import BuildError, Toolchain
-from baseline.targets.metal import MSL_TYPES, dims, header
+from baseline.targets.metal import MSL_TYPES, Launch, dims, geometry, header
 from baseline.targets.msl_source import KernelSource, Parameter, metal_text, symbol, translation_unit
 from baseline.variant import Choice
 
 __all__ = ["BuildError", "KernelSource", "build", "metal_kernel"]
 
-FLAGS = ("-std=c++20", "-O1", "-g1", "-ffp-contract=off", "-fPIC", "-w", "-fsanitize=thread,bounds")
-GCC_FLAGS = ("--param=tsan-instrument-func-entry-exit=0",)
+# There is no hook where a structure in memory goes into a call or comes out of one, so every call is inlined; what is
+# visible outside the library might be replaced there, and is not.
+_GCC_INLINES: tuple[str, ...] = (
+    "-finline-functions",
+    "-finline-small-functions",
+    "--param=early-inlining-insns=1000000",
+)
+_GCC_INLINES += ("--param=max-inline-insns-auto=1000000", "--param=large-function-growth=1000000")
+# Kernels cast pointers freely. Frame pointers let the sanitizer name the line that called a helper. Variables start as
+# a pattern, so that the result of a forgotten initialisation is wrong every time.
+FLAGS: tuple[str, ...] = (
+    "-std=c++20",
+    "-O1",
+    "-g1",
+    "-fPIC",
+    "-w",
+    "-ffp-contract=off",
+    "-fno-strict-aliasing",
+    "-fvisibility=hidden",
+)
+FLAGS += ("-fno-omit-frame-pointer", "-ftrivial-auto-var-init=pattern", "-fsanitize=thread,alignment")
+GCC_FLAGS = ("-fsanitize=bounds", "--param=tsan-instrument-func-entry-exit=0", *_GCC_INLINES, "-fexcess-precision=16")
+CLANG_FLAGS: tuple[str, ...] = ("-fsanitize=array-bounds", "-mllvm", "-tsan-instrument-func-entry-exit=0")
+CLANG_FLAGS += ("-mllvm", "-inline-threshold=1000000")
+if platform.machine() == "x86_64":  # where halves are computed as floats, and rounded only when stored
+    CLANG_FLAGS += ("-Xclang", "-ffloat16-excess-precision=none")
 HEADERS = Path(__file__).parent / "msl"
 ABI = Path(__file__).parents[1] / "native" / "emulator"
 MATH_MODES = ("safe", "relaxed", "fast")
@@ -72,15 +97,24 @@ def _headers() -> str:
 
 def _toolchain() -> Toolchain:
     tools = compiler.toolchain(FLAGS)
-    if "__clang__" in tools.macros:
-        return tools
-    return compiler.toolchain((*FLAGS, *GCC_FLAGS))
+    return compiler.toolchain((*FLAGS, *(CLANG_FLAGS if "__clang__" in tools.macros else GCC_FLAGS)))
 
 
 def _commands(tools: Toolchain, unit: Path, library: Path) -> list[list[str]]:
     """Compile, then link by hand: the compiler would bring its own sanitizer's runtime along."""
     compiled = unit.with_suffix(".o")
-    compile_it = [*tools.command, *tools.flags, f"-I{HEADERS}", f"-I{ABI}", "-c", str(unit), "-o", str(compiled)]
+    compile_it = [
+        *tools.command,
+        *tools.flags,
+        "-iquote",
+        str(HEADERS),
+        "-iquote",
+        str(ABI),
+        "-c",
+        str(unit),
+        "-o",
+        str(compiled),
+    ]
     runtime = sorted(_runtime().parent.glob(_runtime().name))
     undefined = ["-undefined", "dynamic_lookup"] if runtime[0].suffix == ".dylib" else [str(runtime[0])]
     return [compile_it, [*tools.command, "-shared", str(compiled), *undefined, "-o", str(library)]]
@@ -104,21 +138,24 @@ def metal_kernel(
     atomic_outputs: bool = False,
     compile_options: Mapping[str, str] | None = None,
     *,
-    orders: int = native.EMULATOR_ORDERS,
+    sanitize: bool = True,
 ) -> "CustomKernel":
     """`mx.fast.metal_kernel` without a GPU: the same arguments, and a callable that takes the same.
 
-    A launch is run in `orders` orders of its threads (1 to 3: forward, reverse, shuffled), whose outputs must agree.
-    Arithmetic is IEEE's in every math mode. Raises ValueError for arguments that MLX refuses.
+    A launch is run in three orders of its threads (forward, reverse, shuffled), whose outputs must agree. Without
+    `sanitize` it is run once, and only a finding behind which a run cannot go on raises, such as an access outside a
+    buffer. Arithmetic is IEEE's in every math mode. A kernel that never ends never ends here either: who runs kernels
+    that he did not write runs them in a process with a time limit. Raises ValueError for arguments that MLX refuses.
     """
     if not output_names:
         raise ValueError("[metal_kernel] Must specify at least one output.")
-    if (compile_options or {}).get("math_mode", "safe") not in MATH_MODES or set(compile_options or {}) - {"math_mode"}:
-        raise ValueError(f"[metal_kernel] compile_options may hold math_mode, one of {', '.join(MATH_MODES)}.")
-    if not 1 <= orders <= native.EMULATOR_ORDERS:
-        raise ValueError(f"orders must be from 1 to {native.EMULATOR_ORDERS}, got {orders}")
+    for option, value in (compile_options or {}).items():
+        if option != "math_mode":
+            raise ValueError(f"[metal_kernel] Unknown compile option `{option}`.")
+        if value not in MATH_MODES:
+            raise ValueError("[metal_kernel] Expected math_mode to be 'safe', 'relaxed', or 'fast'.")
     names = tuple(input_names), tuple(output_names)
-    return CustomKernel(name, *names, source, header, ensure_row_contiguous, atomic_outputs, orders)
+    return CustomKernel(name, *names, source, header, ensure_row_contiguous, atomic_outputs, sanitize)
 
 
 @dataclass(frozen=True)
@@ -132,7 +169,7 @@ class CustomKernel:
     header: str
     ensure_row_contiguous: bool
     atomic_outputs: bool
-    orders: int
+    sanitize: bool
 
     def __call__(
         self,
@@ -149,17 +186,11 @@ class CustomKernel:
     ) -> list[mx.array]:
         """The outputs, lazy, on a CPU stream: `grid` counts threads. Builds at the first call for these types.
 
-        Raises BuildError for a source that cannot be built; at evaluation RuntimeError says what the sanitizer found.
+        A GPU's `stream` stands for the default CPU stream. Raises ValueError as MLX does, and BuildError for a source
+        that cannot be built. At evaluation RuntimeError says what the sanitizer found: once, as with any failure of
+        MLX's streams, after which the outputs' content means nothing.
         """
-        for given, names, what in (
-            (inputs, self.input_names, "inputs"),
-            (output_shapes, self.output_names, "output_shapes"),
-            (output_dtypes, self.output_names, "output_dtypes"),
-        ):
-            if len(given) != len(names):
-                raise ValueError(
-                    f"[metal_kernel] Expected `{what}` to have size {len(names)} but got size {len(given)}."
-                )
+        self._check(inputs, output_shapes, output_dtypes, (*grid, *threadgroup))
         arrays = [x if isinstance(x, mx.array) else mx.array(x) for x in inputs]
         source = self._kernel(arrays, output_dtypes, template or ())
         if verbose:
@@ -176,10 +207,26 @@ class CustomKernel:
             list(threadgroup),
             init_value=init_value,
             row_contiguous=self.ensure_row_contiguous,
-            orders=self.orders,
-            stream=stream,
+            sanitize=self.sanitize,
+            stream=_cpu_stream(stream),
         )
         return results
+
+    def _check(
+        self,
+        inputs: Sequence[Any],
+        shapes: Sequence[Sequence[int]],
+        dtypes: Sequence[mx.Dtype],
+        sizes: Sequence[int],
+    ) -> None:
+        names = {"inputs": self.input_names, "output_shapes": self.output_names, "output_dtypes": self.output_names}
+        for (what, expected), given in zip(names.items(), (inputs, shapes, dtypes), strict=True):
+            if len(given) != len(expected):
+                raise ValueError(
+                    f"[metal_kernel] Expected `{what}` to have size {len(expected)} but got size {len(given)}."
+                )
+        if len(sizes) != 6 or min(sizes) < 0:
+            raise ValueError("[metal_kernel] `grid` and `threadgroup` are three sizes each, none of them negative.")
 
     def _kernel(
         self, arrays: Sequence[mx.array], dtypes: Sequence[mx.Dtype], template: Sequence[tuple[str, TemplateValue]]
@@ -187,7 +234,7 @@ class CustomKernel:
         inputs = tuple(self._parameter(name, x) for name, x in zip(self.input_names, arrays, strict=True))
         kind = "atomic<{}>" if self.atomic_outputs else "{}"
         outputs = tuple(
-            Parameter(name, kind.format(TYPES[d])) for name, d in zip(self.output_names, dtypes, strict=True)
+            Parameter(name, kind.format(_type(d))) for name, d in zip(self.output_names, dtypes, strict=True)
         )
         return KernelSource(
             _identifier(self.name),
@@ -201,12 +248,25 @@ class CustomKernel:
     def _parameter(self, name: str, array: mx.array) -> Parameter:
         facts = [fact for fact in ("shape", "strides", "ndim") if f"{name}_{fact}" in self.source]
         scalar, small = array.ndim == 0, array.size < CONSTANT_ELEMENTS
-        return Parameter(name, TYPES[array.dtype], scalar, small, () if scalar else tuple(facts))
+        return Parameter(name, _type(array.dtype), scalar, small, () if scalar else tuple(facts))
 
 
 @cache
 def _load(name: str, library: Path) -> Callable[..., Any]:
     return native.EmulatedKernel(name, str(library), symbol(0))
+
+
+def _cpu_stream(stream: Any) -> Any:
+    """The stream to run on; None for the caller's current one."""
+    if stream is None or (isinstance(stream, mx.Stream) and stream.device == mx.Device(mx.cpu)):
+        return stream
+    return mx.default_stream(mx.Device(mx.cpu))
+
+
+def _type(dtype: mx.Dtype) -> str:
+    if dtype not in TYPES:
+        raise ValueError(f"[metal_kernel] {dtype} is no type of Metal's.")
+    return TYPES[dtype]
 
 
 def _identifier(name: str) -> str:
@@ -218,7 +278,9 @@ def _template_argument(name: str, value: TemplateValue) -> tuple[str, str, str]:
         return "bool", name, str(value).lower()
     if isinstance(value, int):
         return "int", name, str(value)
-    return "typename", name, TYPES[value]
+    if not isinstance(value, mx.Dtype):
+        raise ValueError("[metal_kernel] Invalid template argument. Must be `mlx.core.Dtype`, `int` or `bool`.")
+    return "typename", name, _type(value)
 
 
 # ---- variants --------------------------------------------------------------------------------------
@@ -266,3 +328,32 @@ def build_variant(choice: Choice, contract: Contract, instances: Sequence[Instan
     """Compile `choice` with one entry point an instance, or take it from the cache `folder`. Raises as `build`."""
     sources = tuple(variant_source(choice, contract, instance) for instance in instances)
     return EmulatedVariant(build(sources, folder), sources)
+
+
+def in_graph(
+    choice: Choice, contract: Contract, instance: Instance, library: Path, entry: str, sanitize: bool = False
+) -> Launch:
+    """An entry point of a built variant as `metal.metal` gives it, but on a CPU stream; `sanitize` is `metal_kernel`'s.
+
+    What is found raises RuntimeError at evaluation.
+    """
+    source = variant_source(choice, contract, instance)
+    kernel = native.EmulatedKernel(source.name, str(library), entry)
+    infos = [(p.name, *(fact in p.facts for fact in ("shape", "strides", "ndim"))) for p in source.inputs]
+
+    def call(inputs: Mapping[str, mx.array], sizes: Mapping[str, int]) -> list[mx.array]:
+        case = Case(instance, sizes)
+        shape = geometry(choice, case)
+        found: list[mx.array] = kernel(
+            [inputs[t.name] for t in contract.inputs],
+            infos,
+            [t.name for t in contract.outputs],
+            [list(contract.shape(t, case)) for t in contract.outputs],
+            [getattr(mx, contract.element_type(t, instance)) for t in contract.outputs],
+            list(shape.grid),
+            list(shape.threadgroup),
+            sanitize=sanitize,
+        )
+        return found
+
+    return call

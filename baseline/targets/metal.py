@@ -3,6 +3,7 @@
 The same text runs on Apple's GPU through `mx.fast.metal_kernel` and, through the emulator, everywhere else.
 """
 
+import hashlib
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,9 @@ from baseline.variant import Choice
 MSL_TYPES = {"float32": "float", "float16": "half", "bfloat16": "bfloat16_t", "uint32": "uint32_t", "int32": "int32_t"}
 THREADGROUP_THREADS = 1024
 _INT_MAX = 2**31 - 1
+
+Launch = Callable[[Mapping[str, mx.array], Mapping[str, int]], list[mx.array]]
+"""A variant for one set of constants: (inputs by name, run-time dims) -> outputs, lazy, in the contract's order."""
 
 
 @dataclass(frozen=True)
@@ -75,13 +79,19 @@ def _constant(name: str, value: int | str) -> str:
     return f"constant constexpr {'int' if value <= _INT_MAX else 'long'} {name} = {value};"
 
 
-def metal(choice: Choice, contract: Contract, instance: Instance, name: str) -> Callable[..., list[mx.array]]:
-    """The variant as a function on Apple's GPU: (inputs by name, dims) -> outputs, lazy, in the contract's order.
+def kernel_name(choice: Choice, contract: Contract, instance: Instance) -> str:
+    """A name that no other source has."""
+    text = "\0".join([header(choice, instance), choice.variant.helpers, choice.variant.body])
+    return f"{contract.op}_{choice.variant.name}_{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+
+
+def metal(choice: Choice, contract: Contract, instance: Instance, name: str) -> Launch:
+    """The variant as a function on Apple's GPU.
 
     `name` must be one that no other source has: Metal keeps libraries by name. Compiles at the first evaluation.
     """
     variant = choice.variant
-    kernel = mx.fast.metal_kernel(
+    kernel: Any = mx.fast.metal_kernel(
         name=name,
         input_names=[t.name for t in contract.inputs],
         output_names=[t.name for t in contract.outputs],
@@ -110,7 +120,34 @@ def _dtype(contract: Contract, tensor: Tensor, instance: Instance) -> Any:
 
 def sizes_of(contract: Contract, shapes: Sequence[Sequence[int]]) -> dict[str, int]:
     """The run-time dims of inputs of these shapes."""
-    found = {}
+    found: dict[str, int] = {}
     for tensor, shape in zip(contract.inputs, shapes, strict=True):
         found |= {text: size for text, size in zip(tensor.shape, shape, strict=True) if text in contract.dims}
     return found
+
+
+class GraphKernel:
+    """A variant for one set of constants in MLX's graph, which is called as `native.CpuKernel` is."""
+
+    seconds = 0.0  # MLX, which launches the kernel, does not say how long it took
+
+    def __init__(self, contract: Contract, instance: Instance, launch: Launch) -> None:
+        self.contract = contract
+        self.instance = instance
+        self.launch = launch
+
+    def __call__(
+        self,
+        inputs: Sequence[mx.array],
+        shapes: Sequence[Sequence[int]],
+        dtypes: Sequence[mx.Dtype],
+        dims: Sequence[int],
+    ) -> list[mx.array]:
+        """The outputs, in these shapes; their dtypes, and all shapes that the kernel sees, are the contract's."""
+        sizes = dict(zip(self.contract.dims, dims, strict=True))
+        case = Case(self.instance, sizes)
+        named = {
+            tensor.name: x.reshape(self.contract.shape(tensor, case))
+            for tensor, x in zip(self.contract.inputs, inputs, strict=True)
+        }
+        return [y.reshape(shape) for y, shape in zip(self.launch(named, sizes), shapes, strict=True)]

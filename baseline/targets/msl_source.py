@@ -3,7 +3,10 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from baseline.targets.compiler import BuildError
 from baseline.targets.msl_translate import swizzles, translate
+
+MOST_BUFFERS = 31  # that a Metal function takes
 
 # Each attribute that MLX passes to a kernel, its type, and how it follows from nf_thread.
 _QUADS, _SIMDS = "({} + 3) / 4", "({} + 31) / 32"
@@ -75,6 +78,8 @@ def translation_unit(sources: Sequence[KernelSource]) -> str:
     parts = [swizzles(*(text for source in sources for text in (source.header, source.body)))]
     parts += ['#include "emulator.h"', '#include "shared.h"', '#include "metal_stdlib.h"']
     for index, source in enumerate(sources):
+        if len(_buffers(source)) > MOST_BUFFERS:
+            raise BuildError(f"{source.name}: error: {len(_buffers(source))} buffers; Metal has {MOST_BUFFERS}")
         # Side by side, kernels have constants and helpers of the same names.
         around = (f"namespace nf_copy_{index} {{", "}") if len(sources) > 1 else ("", "")
         parts += [around[0], _kernel(source), _entry(symbol(index), source), around[1]]
@@ -86,7 +91,7 @@ def _kernel(source: KernelSource) -> str:
     return "\n".join(
         [
             f'#line {source.header_line} "{source.header_file}"',
-            translate(source.header, source.header_file, source.header_line),
+            translate(source.header, source.header_file, source.header_line, function=False),
             '#line 1 "generated"',
             f"template <{names}>" if names else "",
             f"static void nf_custom_kernel({', '.join(_buffers(source) + _attributes(source))}) {{",

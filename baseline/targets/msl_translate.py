@@ -11,36 +11,52 @@ from dataclasses import dataclass
 from baseline.targets.compiler import BuildError
 
 _TOKEN = re.compile(
-    r"""(?P<comment>//[^\n]*|/\*.*?\*/) | (?P<space>\s+) | (?P<text>"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*')
+    r"""(?P<comment>//[^\n]*|/\*.*?\*/) | (?P<space>\s+) | (?P<text>"(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*')
+      | (?P<directive>\#(?:\\\n|[^\n])*)
       | (?P<word>[A-Za-z_]\w*) | (?P<number>\.?\d(?:[eEpP][+-]|[\w.])*) | (?P<sign>::|->|.)""",
     re.DOTALL | re.VERBOSE,
 )
-_INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]*([<"][^>"\n]*[>"])[^\n]*$', re.MULTILINE)
-_SWIZZLE = re.compile(r"\.\s*([xyzw]{2,4}|[rgba]{2,4})\b")
+_INCLUDE = re.compile(r"#[ \t]*include\b")
+_OF_METAL = re.compile(r"#[ \t]*include[ \t]*<(metal_\w+|simd/\w+\.h)>")
+_THREADGROUP = re.compile(r"\bthreadgroup\b")
+_SWIZZLE = re.compile(r"(?:\.|->)\s*([xyzw]{2,4}|[rgba]{2,4})\b")
 _LETTERS = {letter: index for letters in ("xyzw", "rgba") for index, letter in enumerate(letters)}
 _UNSUPPORTED = re.compile(
     r"(texture|depth)(1d|2d|3d|cube)\w*|texture_buffer|sampler|imageblock\w*|simdgroup_event|simdgroup_async_copy\w*"
-    r"|intersector|intersection_\w+|acceleration_structure|visible_function_table|indirect_command_buffer"
-    r"|function_constant|os_log\w*|cooperative_tensor|tensor_\w+|stage_in|dispatch_thread\w*_to_tile"
+    r"|intersector|intersection_(query|function_table|params|result)\w*|acceleration_structure|visible_function_table"
+    r"|indirect_command_buffer|function_constant|os_log|cooperative_tensor|tensor_(ops|handle|inline)|stage_in"
 )
-_OPEN, _CLOSE = {"(": 1, "[": 1, "{": 1}, {")": 1, "]": 1, "}": 1}
+_CLOSING = {"(": ")", "[": "]", "{": "}", "<": ">"}
+_BRACKETS_OF_TYPE = ("alignas", "decltype", "__attribute__")
+# What may stand before the `threadgroup` of a variable, and what before that of a type: an expression's parts.
+_BEFORE_VARIABLE = ("", ";", "{", "}", ":", "const", "volatile", "else")
+_BEFORE_TYPE = ("<", ",", "=", "*", "&")
 
 
 @dataclass(frozen=True)
 class _Token:
     kind: str
     text: str
+    line: int
+
+    @property
+    def silent(self) -> bool:
+        return self.kind in ("comment", "space")
 
 
-def translate(source: str, file: str, line: int = 1) -> str:
+def translate(source: str, file: str, line: int = 1, function: bool = True) -> str:
     """MSL text as C++ for a unit that includes metal_stdlib.h; every line keeps its number.
 
-    `line` is that of the first line in `file`. Raises BuildError naming a construct that is not emulated.
+    `line` is that of the first line in `file`; `function` says whether the text is a function's. Raises BuildError
+    naming a construct that is not emulated.
     """
-    source = _INCLUDE.sub(lambda match: _include(match, source, file, line), source)
-    tokens = [_Token(str(m.lastgroup), m.group()) for m in _TOKEN.finditer(source)]
-    _refuse(tokens, file, line)
-    return _rewrite(tokens, file, line)
+    tokens = []
+    for match in _TOKEN.finditer(source):
+        tokens.append(_Token(str(match.lastgroup), match.group(), line))
+        line += match.group().count("\n")
+    for token in tokens:
+        _refuse(token, file)
+    return _rewrite(_without_alignment(tokens), file, 0 if function else -1)
 
 
 def swizzles(*sources: str) -> str:
@@ -50,90 +66,134 @@ def swizzles(*sources: str) -> str:
     return f"#define NF_SWIZZLES(S) {' '.join(entries)}"
 
 
-def _include(match: re.Match[str], source: str, file: str, line: int) -> str:
-    if re.fullmatch(r"<(metal_\w+|simd/\w+\.h)>", match[1]):
-        return ""
-    number = line + source.count("\n", 0, match.start())
-    raise BuildError(f"{file}:{number}: error: #include {match[1]} is not emulated; only <metal_...> headers are")
+def _refuse(token: _Token, file: str) -> None:
+    where = f"{file}:{token.line}: error:"
+    if token.kind == "word" and _UNSUPPORTED.fullmatch(token.text):
+        raise BuildError(f"{where} {token.text} is not emulated")
+    if token.kind != "directive":
+        return
+    if _INCLUDE.match(token.text) and not _OF_METAL.match(token.text):
+        raise BuildError(f"{where} {token.text.strip()} is not emulated; only <metal_...> headers are")
+    if any("*" not in text for text in _THREADGROUP.split(token.text)[1:]):
+        raise BuildError(f"{where} a macro with `threadgroup` in it is not emulated, unless it is a pointer's")
 
 
-def _refuse(tokens: Sequence[_Token], file: str, line: int) -> None:
-    for token in tokens:
-        if token.kind == "word" and _UNSUPPORTED.fullmatch(token.text):
-            raise BuildError(f"{file}:{line}: error: {token.text} is not emulated")
-        line += token.text.count("\n")
-
-
-def _rewrite(tokens: Sequence[_Token], file: str, line: int) -> str:
+def _rewrite(tokens: Sequence[_Token], file: str, depth: int) -> str:
+    """`depth` counts braces; below 0 is the space outside functions."""
     out: list[str] = []
-    parentheses = 0
-    at = 0
+    parentheses = at = 0
     while at < len(tokens):
-        token = tokens[at]
-        if token.text == "threadgroup":
-            end = _variable(tokens, at) if parentheses == 0 else None
-            if end is not None:
-                out.append(_declarations(tokens[at + 1 : end], file, line))
-                line += sum(t.text.count("\n") for t in tokens[at:end])
-                at = end
-                continue
+        token, end = tokens[at], at + 1
+        if token.kind == "directive":
+            out.append("" if _INCLUDE.match(token.text) else _THREADGROUP.sub("", token.text))
+        elif token.text == "threadgroup":
+            variable = _variable(tokens, at, file) if parentheses == 0 else None
+            if variable is not None:
+                end = variable
+                out.append(_declarations(tokens, at, end, file, depth >= 0))
         else:
             out.append(token.text)
         parentheses += (token.text == "(") - (token.text == ")")
-        line += token.text.count("\n")
-        at += 1
+        depth += (token.text == "{") - (token.text == "}")
+        at = end
     return "".join(out)
 
 
-def _variable(tokens: Sequence[_Token], at: int) -> int | None:
+def _newlines(tokens: Sequence[_Token]) -> int:
+    return sum(token.text.count("\n") for token in tokens)
+
+
+def _without_alignment(tokens: Sequence[_Token]) -> list[_Token]:
+    """Without the `alignas(...)` in front of `threadgroup`: shared storage has it anyway."""
+    found: list[_Token] = []
+    at = 0
+    while at < len(tokens):
+        end = _end_of_part(tokens, at) if tokens[at].text == "alignas" else at + 1
+        if end > at + 1 and _after(tokens, end) == "threadgroup":
+            found.append(_Token("space", "\n" * _newlines(tokens[at:end]), tokens[at].line))
+        else:
+            found += tokens[at:end]
+        at = end
+    return found
+
+
+def _end_of_part(tokens: Sequence[_Token], at: int) -> int:
+    """Behind the part of a declaration at `at`: a token, or brackets or template arguments with all in them."""
+    text = tokens[at].text
+    if text in _BRACKETS_OF_TYPE:
+        return _end_of_part(tokens, at + 1 + next((i for i, t in enumerate(tokens[at + 1 :]) if not t.silent), 0))
+    close = _CLOSING.get(text)
+    at += 1
+    while close is not None and at < len(tokens) and tokens[at].text != close:
+        compares = tokens[at].text == "<" and close != ">"
+        at = at + 1 if compares else _end_of_part(tokens, at)
+    return at if close is None else min(at + 1, len(tokens))
+
+
+def _before(tokens: Sequence[_Token], at: int) -> str:
+    found = next((t for t in reversed(tokens[:at]) if not t.silent), None)
+    return "" if found is None or found.kind == "directive" else found.text
+
+
+def _after(tokens: Sequence[_Token], at: int) -> str:
+    return next((t.text for t in tokens[at:] if not t.silent), "")
+
+
+def _variable(tokens: Sequence[_Token], at: int, file: str) -> int | None:
     """Where the declaration that `threadgroup` opens at `at` ends, if it is one of variables and not of a pointer."""
-    depth = angles = 0
-    for index in range(at + 1, len(tokens)):
+    if _before(tokens, at) in _BEFORE_TYPE:
+        return None
+    several = False
+    index = at + 1
+    while index < len(tokens):
         text = tokens[index].text
-        if depth == 0 and angles == 0:
-            if text == ";":
-                return index
-            if text in "*&(){}":
-                return None
-        depth += (text in _OPEN) - (text in _CLOSE)
-        if depth == 0:
-            angles = max(angles + (text == "<") - (text == ">"), 0)
+        pointer = text in ("*", "&") or (text == "(" and _after(tokens, index + 1) in ("*", "&"))
+        if pointer and not several:
+            return None
+        if pointer or text in ("=", "(", "{", ")", "}"):
+            raise _refused(tokens, at, file, "no initialiser, and pointers apart from variables")
+        if text == ";":
+            return index
+        several = several or text == ","
+        index = _end_of_part(tokens, index)
     return None
 
 
-def _declarations(tokens: Sequence[_Token], file: str, line: int) -> str:
+def _refused(tokens: Sequence[_Token], at: int, file: str, reason: str) -> BuildError:
+    rest = "".join(" " if t.silent else t.text for t in tokens[at:])
+    shown = " ".join(rest.partition(";")[0].split())
+    return BuildError(f"{file}:{tokens[at].line}: error: `{shown}` is not emulated: {reason}")
+
+
+def _declarations(tokens: Sequence[_Token], at: int, end: int, file: str, function: bool) -> str:
     """`float a[8], b` as references to shared storage."""
-    parts = _split([t for t in tokens if t.kind not in ("comment", "space")])
-    name_at = max(i for i, t in enumerate(parts[0]) if t.kind == "word" and _outside_brackets(parts[0], i))
-    kind = " ".join(token.text for token in parts[0][:name_at])
-    if not kind or any(token.text == "=" for part in parts for token in part):
-        shown = "".join(token.text for token in tokens).strip()
-        raise BuildError(
-            f"{file}:{line}: error: `threadgroup {shown}` is not emulated: no initialiser, and a named type"
-        )
-    parts[0] = parts[0][name_at:]
-    declared = [(part[0].text, "".join(token.text for token in part[1:])) for part in parts]
-    newlines = "\n" * sum(token.text.count("\n") for token in tokens)
-    return (
-        " ".join(f'auto& {n} = nf_threadgroup<{kind}{dims}>("{n}", [] {{}});' for n, dims in declared)[:-1] + newlines
-    )
+    if not function:
+        raise _refused(tokens, at, file, "a threadgroup variable is declared in the kernel")
+    if _before(tokens, at) not in _BEFORE_VARIABLE:
+        raise _refused(tokens, at, file, "`threadgroup` comes first, after const at most")
+    first, *others = _declarators(tokens[at + 1 : end])
+    name_at = max((i for i, text in enumerate(first) if re.fullmatch(r"[A-Za-z_]\w*", text)), default=0)
+    kind = "".join(first[:name_at]).strip()
+    if not kind:
+        raise _refused(tokens, at, file, "it has a type and a name")
+    made = []
+    for declarator in (first[name_at:], *others):
+        name, *sizes = "".join(declarator).strip().partition("[")
+        name = name.strip()
+        # The lambda gives each variable a type of its own, and with [&] cannot stand outside a function.
+        made.append(f'auto& {name} = nf_threadgroup<{kind}{"".join(sizes)}>("{name}", [&] {{}});')
+    return " ".join(made)[:-1] + "\n" * _newlines(tokens[at:end])
 
 
-def _split(tokens: Sequence[_Token]) -> list[list[_Token]]:
-    """The declarators, cut at the commas outside brackets and template arguments."""
-    parts: list[list[_Token]] = [[]]
-    depth = 0
-    for token in tokens:
-        depth += (token.text in "([{<") - (token.text in ")]}>")
-        if token.text == "," and depth == 0:
-            parts.append([])
-        else:
-            parts[-1].append(token)
-    return parts
-
-
-def _outside_brackets(tokens: Sequence[_Token], index: int) -> bool:
-    depth = 0
-    for token in tokens[:index]:
-        depth += (token.text in "([{<") - (token.text in ")]}>")
-    return depth == 0
+def _declarators(tokens: Sequence[_Token]) -> list[list[str]]:
+    """The parts of each declarator: cut at the commas, without alignas and comments."""
+    found: list[list[str]] = [[]]
+    at = 0
+    while at < len(tokens):
+        end = _end_of_part(tokens, at)
+        if tokens[at].text == ",":
+            found.append([])
+        elif tokens[at].text != "alignas":
+            found[-1].append("".join(" " if t.silent else t.text for t in tokens[at:end]))
+        at = end
+    return found

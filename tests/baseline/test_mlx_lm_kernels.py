@@ -4,6 +4,7 @@ Each module is loaded a second time, as it would be on a machine with an Apple G
 `mx.fast.metal_kernel`; nothing of its source is changed.
 """
 
+import dataclasses
 import importlib
 import importlib.util
 import sys
@@ -262,3 +263,26 @@ def test_norm_add_norm(emulated: Callable[[str], Any], scaled: bool) -> None:
     close(normed, norm(want), **FLOAT32)
     close(module.norm_add_norm(branch, stream, **gates, next_norm=None)[0], want, **FLOAT32)
     close(module.pre_norm(want, norm, dtype=mx.float32), norm(want), **FLOAT32)
+
+
+# ---- distillation losses: what the sanitizer says of shipped kernels -----------------------------------
+
+
+@pytest.mark.parametrize("name", ["kl_div_loss", "js_div_loss"])
+def test_losses_agree_although_they_race(
+    emulated: Callable[[str], Any], name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """mlx-lm 0.32.2 reads the maxima in `shared` and writes the sums over them with no barrier between the two.
+
+    In step, as a GPU is likely to run it, it comes out right all the same.
+    """
+    module = emulated("mlx_lm.tuner.losses")
+    q, p = normal(2, 4100), normal(2, 4100, seed=1)
+    monkeypatch.setattr(module, "can_run_metal", lambda: True)
+    with pytest.raises(RuntimeError, match=r"race: byte \d+ of `shared` is (read|written) by"):
+        mx.eval(getattr(module, name)(q, p))
+    for kernel in ("_kl_forward_kernel", "_js_forward_kernel"):
+        monkeypatch.setattr(module, kernel, dataclasses.replace(getattr(module, kernel), sanitize=False))
+    got = getattr(module, name)(q, p)
+    monkeypatch.setattr(module, "can_run_metal", lambda: False)
+    close(got, getattr(module, name)(q, p), rtol=1e-4, atol=1e-5)

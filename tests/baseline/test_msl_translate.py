@@ -1,5 +1,6 @@
 """The translator of Metal source to C++: what it rewrites, what it leaves alone and what it refuses, by itself."""
 
+import contextlib
 import re
 
 import pytest
@@ -138,10 +139,9 @@ def test_before_a_pointer_or_reference_threadgroup_is_left_out(source: str) -> N
 
 @pytest.mark.parametrize("source", REFUSED)
 def test_what_is_not_emulated_is_named_with_its_line(source: str) -> None:
-    line = 12 + (source.startswith("#define SHARED(") and 0)
     with pytest.raises(BuildError) as caught:
         translate(f"int a;\n\n{source}", "rows.metal", 10)
-    assert str(caught.value).startswith(f"rows.metal:{line}: error: ")
+    assert str(caught.value).startswith("rows.metal:12: error: ")
     assert REFUSED[source] in str(caught.value)
     assert "not emulated" in str(caught.value)
 
@@ -150,8 +150,6 @@ def test_a_threadgroup_variable_outside_a_function_is_refused() -> None:
     helper = "void f() {\n  threadgroup float x[8];\n}\n"
     translate(helper, "header", function=False)
     with pytest.raises(BuildError, match=r"header:4: error: `threadgroup float y` is not emulated"):
-        translate(f"{helper}threadgroup float y;", "header", function=False)
-    with pytest.raises(BuildError, match=r"header:4"):
         translate(f"{helper}threadgroup float y;", "header", function=False)
 
 
@@ -204,10 +202,8 @@ def test_every_line_keeps_its_number_in_any_text(source: str) -> None:
 
 @given(st.text(alphabet="threadgoup xyw.[]{}()<>;,*&=/\\\"'#\n1", max_size=40))
 def test_no_text_breaks_the_translator(source: str) -> None:
-    try:
+    with contextlib.suppress(BuildError):
         assert translate(source, "body").count("\n") == source.count("\n")
-    except BuildError:
-        pass
 
 
 def test_the_swizzles_that_sources_name_are_listed_once() -> None:

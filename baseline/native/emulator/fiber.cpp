@@ -13,7 +13,8 @@ static size_t page() { return static_cast<size_t>(sysconf(_SC_PAGESIZE)); }
 
 Stack::Stack() {
   // Overflowing the stack meets the page below it, which nobody may touch.
-  void* mapped = mmap(nullptr, kStackBytes + page(), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANON | MAP_NORESERVE, -1, 0);
+  constexpr int kFlags = MAP_PRIVATE | MAP_ANON | MAP_NORESERVE;
+  void* mapped = mmap(nullptr, kStackBytes + page(), PROT_READ | PROT_WRITE, kFlags, -1, 0);
   if (mapped == MAP_FAILED) throw std::bad_alloc();
   low_ = static_cast<char*>(mapped) + page();
   mprotect(mapped, page(), PROT_NONE);

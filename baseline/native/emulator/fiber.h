@@ -16,7 +16,9 @@ class Stack {
   Stack& operator=(const Stack&) = delete;
 
   char* low() const { return low_; }
-  bool holds(const void* address) const { return static_cast<size_t>(static_cast<const char*>(address) - low_) < kStackBytes; }
+  bool holds(const void* address) const {
+    return static_cast<size_t>(static_cast<const char*>(address) - low_) < kStackBytes;
+  }
 
  private:
   char* low_;

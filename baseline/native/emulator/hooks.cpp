@@ -18,7 +18,10 @@ static void check(const void* address, size_t bytes, bool write, bool aligned, c
   if (thread.stack->holds(address)) return;
   auto* at = static_cast<const char*>(pc) - 1;  // within the call, not behind it
   auto& sanitizer = run->sanitizer();
-  if (aligned && sanitizer.misaligned(address, bytes, at)) run->abandon();
+  if (aligned && reinterpret_cast<uintptr_t>(address) % bytes != 0) {
+    sanitizer.misaligned(address, bytes, at);
+    run->abandon();
+  }
   if (!sanitizer.access(address, bytes, write, false, thread.self.index_in_threadgroup, at)) run->abandon();
 }
 
@@ -62,10 +65,15 @@ EXPORT void* __tsan_memmove(void* to, const void* from, size_t bytes) {
   return std::memmove(to, from, bytes);
 }
 
-// What -fsanitize=bounds passes: where the array was indexed. The layout is that of both compilers' UBSan.
+// What -fsanitize=bounds passes: where an array of which type was indexed. The layout is that of both compilers' UBSan.
+struct TypeName {
+  uint16_t kind, info;
+  char text[1];
+};
 struct BoundsData {
   const char* file;
   uint32_t line, column;
+  const TypeName* array;
 };
 
 static void index_out_of_bounds(const BoundsData* data, uintptr_t index) {
@@ -74,14 +82,36 @@ static void index_out_of_bounds(const BoundsData* data, uintptr_t index) {
   auto* slash = std::strrchr(data->file, '/');
   run->sanitizer().report("out of bounds",
                           "thread " + std::to_string(run->running().self.index_in_threadgroup) + " uses index " +
-                              std::to_string(static_cast<intptr_t>(index)) + " of a smaller array",
-                          slash ? slash + 1 : data->file, static_cast<int>(data->line));
+                              std::to_string(static_cast<intptr_t>(index)) + " of an array " + data->array->text,
+                          {slash ? slash + 1 : data->file, static_cast<int>(data->line)});
   run->abandon();
 }
 
 EXPORT void __ubsan_handle_out_of_bounds(const BoundsData* data, uintptr_t index) { index_out_of_bounds(data, index); }
 EXPORT void __ubsan_handle_out_of_bounds_abort(const BoundsData* data, uintptr_t index) {
   index_out_of_bounds(data, index);
+}
+
+// What -fsanitize=alignment passes. A vector is often read in parts, each of them aligned well enough for the hooks.
+struct AlignmentData {
+  const char* file;
+  uint32_t line, column;
+  const TypeName* type;
+  unsigned char log_alignment, kind;
+};
+
+static void misaligned(const AlignmentData* data, const void* address, const void* pc) {
+  Run* run = Run::current();
+  if (!run) return;
+  run->sanitizer().misaligned(address, size_t{1} << data->log_alignment, static_cast<const char*>(pc) - 1);
+  run->abandon();
+}
+
+EXPORT void __ubsan_handle_type_mismatch_v1(const AlignmentData* data, const void* address) {
+  misaligned(data, address, __builtin_return_address(0));
+}
+EXPORT void __ubsan_handle_type_mismatch_v1_abort(const AlignmentData* data, const void* address) {
+  misaligned(data, address, __builtin_return_address(0));
 }
 
 EXPORT const nf_thread* nf_self() { return Run::current()->running().here; }

@@ -12,7 +12,8 @@
 namespace nightforge {
 
 // One buffer argument. An input is copied from `in`; an output is copied to `out`, and starts as `in` says or, where
-// that is null, as garbage that must be overwritten. The kernel gets a pointer `skip` bytes behind the first.
+// that is null, as garbage that must be overwritten. The kernel gets a pointer `skip` bytes behind the first, whose
+// address modulo 64 is `phase`: a view into a buffer need not be aligned.
 struct Argument {
   std::string name;
   Role role;
@@ -21,6 +22,7 @@ struct Argument {
   const void* in = nullptr;
   void* out = nullptr;
   size_t skip = 0;
+  size_t phase = 0;
 };
 
 // `grid` counts threads, as mx.fast.metal_kernel does.
@@ -32,8 +34,12 @@ struct Launch {
 };
 
 // Runs the launch once in each of the first `orders` of three orders of its threads (forward, reverse, shuffled) and
-// returns what the sanitizer found; the outputs are those of the first order. Ends early when something was found.
+// returns what the sanitizer found; the outputs are those of the first order. Ends early when something was found, and
+// then fills the outputs with ones: NaNs.
 std::vector<Finding> emulate(const Launch& launch, int orders);
+
+// Runs the launch once; a finding is returned only where the run could not go on behind it.
+std::vector<Finding> emulate_once(const Launch& launch);
 
 constexpr int kOrders = 3;
 

@@ -9,17 +9,21 @@
 
 namespace nightforge {
 
-constexpr size_t kGuard = 32 << 20;
 constexpr size_t kPages = 64 << 10;  // a multiple of every page size in use
+constexpr size_t kPhases = 64;
 
-Region::Region(std::string name, Role role, size_t bytes) : name_(std::move(name)), role_(role), bytes_(bytes) {
-  size_t inner = (std::max<size_t>(bytes, 1) + kPages - 1) / kPages * kPages;
+Region::Region(std::string name, Role role, size_t bytes, size_t phase)
+    : name_(std::move(name)), role_(role), bytes_(bytes) {
+  size_t inner = (bytes + kPhases + kPages - 1) / kPages * kPages;
   mapped_ = inner + 2 * kGuard;
   void* mapped = mmap(nullptr, mapped_, PROT_NONE, MAP_PRIVATE | MAP_ANON | MAP_NORESERVE, -1, 0);
   if (mapped == MAP_FAILED) throw std::bad_alloc();
   mapping_ = static_cast<char*>(mapped);
-  begin_ = mapping_ + kGuard;
-  if (mprotect(begin_, inner, PROT_READ | PROT_WRITE) != 0) throw std::bad_alloc();
+  begin_ = mapping_ + kGuard + phase % kPhases;
+  if (mprotect(mapping_ + kGuard, inner, PROT_READ | PROT_WRITE) != 0) {
+    munmap(mapping_, mapped_);
+    throw std::bad_alloc();
+  }
   if (role != Role::input) cells_.resize(bytes);
 }
 

@@ -8,6 +8,9 @@
 
 namespace nightforge {
 
+// How far an index may be off and still lie nearer to its own region than to another.
+constexpr size_t kGuard = 32 << 20;
+
 enum class Role { input, output, threadgroup };
 
 // The last accesses to one byte. A time is the run's clock, 0 for never; `pc` is where in the kernel's code.
@@ -21,7 +24,8 @@ struct Cell {
 // its own region than to another.
 class Region {
  public:
-  Region(std::string name, Role role, size_t bytes);
+  // `phase` is the first byte's address modulo 64.
+  Region(std::string name, Role role, size_t bytes, size_t phase);
   ~Region();
   Region(Region&& other) noexcept;
   Region(const Region&) = delete;

@@ -9,36 +9,53 @@
 
 namespace nightforge {
 
-static std::string symbolizer(const Dl_info& library, const void* address) {
-  char numbers[64];
+static std::string quoted(const char* path) {
+  std::string text = "'";
+  for (; *path; ++path) text += *path == '\'' ? std::string("'\\''") : std::string(1, *path);
+  return text + "'";
+}
+
+// The command that prints the source line of each address, those of the functions it was inlined into behind it.
+static std::string symbolizer(const Dl_info& library, const Place& place) {
+  std::string command;
 #if defined(__APPLE__)
-  std::snprintf(numbers, sizeof numbers, "-l %p -i %p", library.dli_fbase, address);
-  return std::string("atos -fullPath -o '") + library.dli_fname + "' " + numbers + " 2>/dev/null";
+  char base[32];
+  std::snprintf(base, sizeof base, "%p", library.dli_fbase);
+  command = "atos -fullPath -i -o " + quoted(library.dli_fname) + " -l " + base;
 #else
-  auto offset = static_cast<const char*>(address) - static_cast<const char*>(library.dli_fbase);
-  std::snprintf(numbers, sizeof numbers, "0x%tx", offset);
-  return std::string("addr2line -i -e '") + library.dli_fname + "' " + numbers + " 2>/dev/null";
+  command = "addr2line -i -e " + quoted(library.dli_fname);
 #endif
+  for (auto* address : place) {
+    char number[32];
+#if defined(__APPLE__)
+    std::snprintf(number, sizeof number, " %p", address);
+#else
+    auto offset = static_cast<const char*>(address) - static_cast<const char*>(library.dli_fbase);
+    std::snprintf(number, sizeof number, " 0x%tx", offset);
+#endif
+    command += number;
+  }
+  return command + " 2>/dev/null";
 }
 
 // "dir/name.metal:12 (discriminator 3)", or "function (in lib) (dir/name.metal:12)" from atos.
-static SourceLine parse(std::string text) {
+static SourceLine parse(const std::string& text) {
   auto colon = text.rfind(':');
   if (colon == std::string::npos) return {};
-  auto start = text.find_last_of("/(", colon);
-  auto name = text.substr(start == std::string::npos ? 0 : start + 1, colon - (start == std::string::npos ? 0 : start + 1));
-  return {name, std::atoi(text.c_str() + colon + 1)};
+  auto before = text.find_last_of("/(", colon);
+  auto start = before == std::string::npos ? 0 : before + 1;
+  return {text.substr(start, colon - start), std::atoi(text.c_str() + colon + 1)};
 }
 
-SourceLine source_line(const void* address) {
+SourceLine source_line(const Place& place) {
   Dl_info library;
-  if (!dladdr(address, &library)) return {};
-  std::unique_ptr<FILE, int (*)(FILE*)> pipe(popen(symbolizer(library, address).c_str(), "r"), pclose);
+  if (place.empty() || !dladdr(place[0], &library)) return {};
+  std::unique_ptr<FILE, int (*)(FILE*)> pipe(popen(symbolizer(library, place).c_str(), "r"), pclose);
   char text[4096];
   while (pipe && std::fgets(text, sizeof text, pipe.get())) {
     SourceLine found = parse(text);
-    // A function of the MSL headers was inlined: the frame around it is the kernel's.
-    if (found.line > 0 && std::filesystem::path(found.file).extension() != ".h") return found;
+    bool ours = std::filesystem::path(found.file).extension() == ".h" || found.file == "generated";
+    if (found.line > 0 && !ours) return found;
   }
   return {};
 }

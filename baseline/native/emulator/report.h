@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 namespace nightforge {
 
@@ -17,9 +18,13 @@ struct Finding {
 struct SourceLine {
   std::string file;
   int line = 0;
+  bool operator==(const SourceLine&) const = default;
 };
 
-// The line of the kernel's own source that the code at `address` was made from, inlined or not.
-SourceLine source_line(const void* address);
+// Where in a kernel's library something happened: the instruction, then those that called its function and so on.
+using Place = std::vector<const void*>;
+
+// The innermost line of the kernel's own source at `place`: what the MSL headers do, the line that calls them does.
+SourceLine source_line(const Place& place);
 
 }  // namespace nightforge

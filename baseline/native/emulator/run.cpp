@@ -17,8 +17,8 @@ static thread_local std::vector<std::unique_ptr<Stack>> spare_stacks;
 Run* Run::current() { return current_run; }
 
 bool Wait::meets(const Wait& other) const {
-  return type == other.type && width == other.width && line == other.line && std::strcmp(function, other.function) == 0 &&
-         std::strcmp(file, other.file) == 0;
+  return type == other.type && width == other.width && line == other.line &&
+         std::strcmp(function, other.function) == 0 && std::strcmp(file, other.file) == 0;
 }
 
 Run::Run(const Launch& launch, Sanitizer& sanitizer, int order)
@@ -35,7 +35,7 @@ std::vector<uint32_t> Run::ordered(uint32_t count) {
   return order;
 }
 
-void Run::execute() {
+bool Run::execute() {
   current_run = this;
   uint32_t counts[3];
   for (int i = 0; i < 3; ++i) counts[i] = (launch_.grid[i] + launch_.threadgroup[i] - 1) / launch_.threadgroup[i];
@@ -46,6 +46,7 @@ void Run::execute() {
   for (auto& thread : threads_)
     if (thread.stack) spare_stacks.push_back(std::move(thread.stack));
   current_run = nullptr;
+  return !stopped_;
 }
 
 void Run::make_threads(const uint32_t (&position)[3]) {
@@ -78,25 +79,37 @@ void Run::run_threadgroup(uint32_t x, uint32_t y, uint32_t z) {
   sanitizer_.begin_threadgroup(groups);
   for (auto& variable : shared_) variable.region->fill(kGarbage[order_]);
   do {
-    for (uint32_t group : ordered(groups)) {
-      advance(group);
-      if (stopped_) return;
-    }
+    advance(groups);
+    if (stopped_) return;
   } while (release_barrier());
   sanitizer_.end_threadgroup();
 }
 
 uint32_t Run::lanes_of(uint32_t group) const { return std::min(kLanes, live_ - group * kLanes); }
 
-// Runs a SIMD group until each of its threads is done or waits for other SIMD groups.
-void Run::advance(uint32_t group) {
-  do {
-    for (uint32_t lane : ordered(lanes_of(group))) {
-      Thread& thread = threads_[group * kLanes + lane];
-      if (thread.state == Thread::fresh || thread.state == Thread::ready) resume(thread);
+// Runs all SIMD groups until each thread is done or waits at a barrier: in the first order in step, from one SIMD
+// function to the next, as a GPU is likely to; in the others one SIMD group as far as it comes, then the next.
+void Run::advance(uint32_t groups) {
+  bool again = true;
+  while (again) {
+    again = false;
+    for (uint32_t group : ordered(groups)) {
+      bool more = step(group);
+      while (more && order_ != 0) more = step(group);
       if (stopped_) return;
+      again |= more;
     }
-  } while (complete(group));
+  }
+}
+
+// Runs the threads of a SIMD group that can run; true when they can go on afterwards.
+bool Run::step(uint32_t group) {
+  for (uint32_t lane : ordered(lanes_of(group))) {
+    Thread& thread = threads_[group * kLanes + lane];
+    if (thread.state == Thread::fresh || thread.state == Thread::ready) resume(thread);
+    if (stopped_) return false;
+  }
+  return complete(group);
 }
 
 void Run::resume(Thread& thread) {
@@ -109,7 +122,9 @@ void Run::resume(Thread& thread) {
     thread.context = first_context(*thread.stack, fiber_main);
   }
   running_ = &thread;
+  sanitizer_.runs_on(thread.stack.get());
   nf_switch(&scheduler_, thread.context);
+  sanitizer_.runs_on(nullptr);
 }
 
 // The body sees copies on its own stack, which no access needs to be judged for.
@@ -209,12 +224,13 @@ void Run::report_divergence(const Thread& waiting) {
   uint32_t index = waiting.self.index_in_threadgroup;
   uint32_t first = barrier ? 0 : index / kLanes * kLanes + index % kLanes / width * width;
   uint32_t count = std::min(width, live_ - first);
-  bool left = std::any_of(&threads_[first], &threads_[first] + count, [](const Thread& t) { return t.state == Thread::done; });
+  bool left = std::any_of(&threads_[first], &threads_[first] + count,
+                          [](const Thread& t) { return t.state == Thread::done; });
   std::string kind = !barrier ? "divergent SIMD function" : left ? "left before barrier" : "divergent barrier";
   const char* scope = barrier ? "threadgroup" : width == kLanes ? "SIMD group" : "quad";
-  std::string text = std::string(wait.function) + " is not reached by all " + std::to_string(count) + " threads of the " +
-                     scope + ": " + others(waiting, first, count);
-  sanitizer_.report(kind, text, wait.file, wait.line);
+  std::string text = std::string(wait.function) + " is not reached by all " + std::to_string(count) +
+                     " threads of the " + scope + ": " + others(waiting, first, count);
+  sanitizer_.report(kind, text, {wait.file, wait.line});
 }
 
 std::string Run::others(const Thread& waiting, uint32_t first, uint32_t count) const {
@@ -242,7 +258,7 @@ void* Run::shared(const void* key, const char* name, size_t bytes, const char* f
     sanitizer_.report("threadgroup memory",
                       "`" + std::string(name) + "` brings the threadgroup memory to " + std::to_string(shared_bytes_) +
                           " bytes; there are " + std::to_string(kThreadgroupBytes),
-                      file, line);
+                      {file, line});
     abandon();
   }
   return region.begin();

@@ -42,7 +42,7 @@ struct Thread {
 class Run {
  public:
   Run(const Launch& launch, Sanitizer& sanitizer, int order);
-  void execute();
+  bool execute();  // whether every thread came to its end
 
   static Run* current();
   Thread& running() { return *running_; }
@@ -62,7 +62,8 @@ class Run {
   void make_threads(const uint32_t (&position)[3]);
   void finish_thread();
   void resume(Thread& thread);
-  void advance(uint32_t group);
+  void advance(uint32_t groups);
+  bool step(uint32_t group);
   bool complete(uint32_t group);
   bool complete_around(uint32_t first, uint32_t width);
   bool release_barrier();

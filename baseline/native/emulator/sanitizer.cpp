@@ -6,6 +6,7 @@
 #endif
 
 #include <algorithm>
+#include <utility>
 
 namespace nightforge {
 
@@ -54,7 +55,7 @@ Sanitizer::Sanitizer(const void* code) {
 }
 
 // Constant tables lie in the library.
-bool Sanitizer::in_code(const void* address) {
+bool Sanitizer::in_code(const void* address) const {
 #if defined(__linux__)
   return address >= code_ && address < code_end_;
 #else
@@ -63,20 +64,22 @@ bool Sanitizer::in_code(const void* address) {
 #endif
 }
 
-Region& Sanitizer::add(std::string name, Role role, size_t bytes) {
-  return regions_.emplace_back(std::move(name), role, bytes);
+Region& Sanitizer::add(std::string name, Role role, size_t bytes, size_t phase) {
+  return regions_.emplace_back(std::move(name), role, bytes, phase);
 }
 
+// Regions lie tens of megabytes apart, so that the address's upper bits tell most of them from each other.
 Region* Sanitizer::find(const void* address) {
-  if (last_ && last_->holds(address)) return last_;
+  Region*& last = last_[reinterpret_cast<uintptr_t>(address) >> 25 & 15];
+  if (last && last->holds(address)) return last;
   for (auto& region : regions_)
-    if (region.holds(address)) return last_ = &region;
+    if (region.holds(address)) return last = &region;
   return nullptr;
 }
 
 void Sanitizer::drop_threadgroup_memory() {
   while (!regions_.empty() && regions_.back().role() == Role::threadgroup) regions_.pop_back();
-  last_ = nullptr;
+  std::fill(std::begin(last_), std::end(last_), nullptr);
 }
 
 void Sanitizer::begin_run() {
@@ -99,10 +102,10 @@ void Sanitizer::end_threadgroup() {
     if (std::find(raced_.begin(), raced_.end(), read.region) != raced_.end()) continue;
     auto what = read.region->role() == Role::threadgroup ? "threadgroup memory" : "an output";
     if (seen("uninitialised read", read.region, read.pc)) continue;
-    report_at("uninitialised read",
-              "thread " + std::to_string(read.thread) + " reads byte " + std::to_string(read.offset) + " of `" +
-                  read.region->name() + "`, " + what + " that no thread has written",
-              code_ + read.pc);
+    report("uninitialised read",
+           "thread " + std::to_string(read.thread) + " reads byte " + std::to_string(read.offset) + " of `" +
+               read.region->name() + "`, " + what + " that no thread has written",
+           source_line(read.place));
   }
   uninitialised_.clear();
 }
@@ -124,12 +127,17 @@ void Sanitizer::simd_barrier(uint32_t group, uint32_t flags) {
 bool Sanitizer::access(const void* address, size_t bytes, bool write, bool atomic, uint32_t thread, const void* pc) {
   settle();
   Region* region = find(address);
-  if (!region || region->offset(address) + bytes > region->bytes()) return out_of_bounds(address, bytes, write, pc);
+  if (!region || region->offset(address) + bytes > region->bytes()) {
+    if (!write && in_code(address)) return true;
+    out_of_bounds(address, bytes, write, thread, pc);
+    return false;
+  }
   auto at = static_cast<uint32_t>(static_cast<const char*>(pc) - code_);
   used_atomics_ |= atomic;
   if (region->role() == Role::input) {
     if (write && !seen("input written", region, at))
-      report_at("input written", "thread " + std::to_string(thread) + " writes to the input `" + region->name() + "`", pc);
+      report_at("input written",
+                "thread " + std::to_string(thread) + " writes to the input `" + region->name() + "`", pc);
     return true;
   }
   Cell* cells = &region->cell(address);
@@ -154,10 +162,18 @@ bool Sanitizer::before(const Region& region, uint32_t time, uint32_t other, uint
   return group_of(other) == group && time < simd_time_[space][group];
 }
 
+// Reported when the threadgroup ends: where a race explains it, the race is the finding.
+void Sanitizer::uninitialised(Region& region, size_t offset, uint32_t thread, uint32_t pc) {
+  bool known = std::any_of(uninitialised_.begin(), uninitialised_.end(),
+                           [&](const Uninitialised& old) { return old.region == &region && old.pc == pc; });
+  if (!known && uninitialised_.size() < kMostFindings)
+    uninitialised_.push_back({&region, offset, thread, pc, place(code_ + pc)});
+}
+
 void Sanitizer::read_byte(Region& region, Cell& cell, size_t offset, bool atomic, uint32_t thread, uint32_t pc) {
   bool stale = space_of(region) == kThreadgroup && cell.write_time < threadgroup_start_;
   if ((cell.write_time == 0 && !region.initialised) || stale) {
-    if (uninitialised_.size() < kMostFindings) uninitialised_.push_back({&region, offset, thread, pc});
+    uninitialised(region, offset, thread, pc);
   } else if (cell.write_time != 0 && !(atomic && cell.writer == kAtomic) &&
              !before(region, cell.write_time, cell.writer, thread)) {
     race(region, offset, {"written", cell.writer, cell.write_time, cell.write_pc}, {"read", thread, now_, pc});
@@ -167,9 +183,10 @@ void Sanitizer::read_byte(Region& region, Cell& cell, size_t offset, bool atomic
     bool one_group = cell.reader < kAtomic && !atomic && group_of(cell.reader) == thread / 32;
     me = one_group ? kSeveralOfGroup | thread / 32 : kSeveral;
   }
+  // Of a plain and an atomic read, the plain one is what an atomic write races with.
+  if (!atomic || me == kAtomic) cell.read_pc = pc;
   cell.reader = me;
   cell.read_time = now_;
-  cell.read_pc = pc;
 }
 
 void Sanitizer::write_byte(Region& region, Cell& cell, size_t offset, bool atomic, uint32_t thread, uint32_t pc) {
@@ -188,49 +205,67 @@ void Sanitizer::write_byte(Region& region, Cell& cell, size_t offset, bool atomi
 // Two threads may well write the same value: it is one race that no order can decide. What was written shows only after
 // the instruction.
 void Sanitizer::settle() {
+  const Stack* stack = std::exchange(stack_, nullptr);  // it may have moved on
   for (auto& write : rewritten_)
     if (write.region->begin()[write.offset] != write.old) race(*write.region, write.offset, write.then, write.now);
   rewritten_.clear();
+  stack_ = stack;
 }
 
 void Sanitizer::race(Region& region, size_t offset, const Access& then, const Access& now) {
-  raced_.push_back(&region);
+  if (std::find(raced_.begin(), raced_.end(), &region) == raced_.end()) raced_.push_back(&region);
   if (seen("race", &region, now.pc)) return;
-  auto line = source_line(code_ + then.pc);
-  auto place = line.line ? " (" + line.file + ":" + std::to_string(line.line) + ")" : "";
+  auto first = source_line({code_ + then.pc}), second = source_line(place(code_ + now.pc));
+  // Each of two lines may come first; the pair is reported once.
+  if (std::find(races_.begin(), races_.end(), std::pair(second, first)) != races_.end()) return;
+  races_.emplace_back(first, second);
+  auto where = first.line ? " (" + first.file + ":" + std::to_string(first.line) + ")" : "";
+  auto flag = space_of(region) == kThreadgroup ? "mem_threadgroup" : "mem_device";
   bool elsewhere = then.time < threadgroup_start_;
-  report_at("race",
-            "byte " + std::to_string(offset) + " of `" + region.name() + "` is " + then.verb + " by " + name_of(then.who) +
-                (elsewhere ? " of another threadgroup" : "") + place + " and " + now.verb + " by " + name_of(now.who) +
-                (elsewhere ? ", which nothing orders" : " without a barrier between them"),
-            code_ + now.pc);
+  report("race",
+         "byte " + std::to_string(offset) + " of `" + region.name() + "` is " + then.verb + " by " + name_of(then.who) +
+             (elsewhere ? " of another threadgroup" : "") + where + " and " + now.verb + " by " + name_of(now.who) +
+             (elsewhere ? ", which nothing orders" : std::string(" without a barrier for ") + flag + " between them"),
+         second);
 }
 
-bool Sanitizer::out_of_bounds(const void* address, size_t bytes, bool write, const void* pc) {
-  if (!write && in_code(address)) return true;
+// The instruction at `pc` and those that called its function, innermost first.
+Place Sanitizer::place(const void* pc) const {
+  Place found{pc};
+  auto* frame = static_cast<void* const*>(__builtin_frame_address(0));
+  while (stack_ && stack_->holds(frame)) {
+    auto* caller = static_cast<const char*>(frame[1]) - 1;
+    if (caller != pc && in_code(caller)) found.push_back(caller);
+    auto* next = static_cast<void* const*>(frame[0]);
+    if (next <= frame) break;
+    frame = next;
+  }
+  return found;
+}
+
+void Sanitizer::out_of_bounds(const void* address, size_t bytes, bool write, uint32_t thread, const void* pc) {
   auto nearer = [&](const Region& a, const Region& b) { return a.distance(address) < b.distance(address); };
   auto nearest = std::min_element(regions_.begin(), regions_.end(), nearer);
-  std::string text = std::string(write ? "writes " : "reads ") + std::to_string(bytes) + " bytes ";
+  std::string text = "thread " + std::to_string(thread) + (write ? " writes " : " reads ") + std::to_string(bytes) +
+                     " bytes ";
   if (nearest == regions_.end()) {
     text += "of no buffer";
   } else {
     auto offset = static_cast<const char*>(address) - nearest->begin();
     text += "at byte " + std::to_string(offset) + " of `" + nearest->name() + "`, which has " +
             std::to_string(nearest->bytes());
+    if (nearest->distance(address) > kGuard) text += "; no buffer is near";
   }
   report_at("out of bounds", text, pc);
-  return false;
 }
 
-bool Sanitizer::misaligned(const void* address, size_t bytes, const void* pc) {
-  if (reinterpret_cast<uintptr_t>(address) % bytes == 0) return false;
+void Sanitizer::misaligned(const void* address, size_t alignment, const void* pc) {
   Region* region = find(address);
   report_at("misaligned",
-            "accesses " + std::to_string(bytes) + " aligned bytes" +
+            "accesses what is aligned to " + std::to_string(alignment) + " bytes" +
                 (region ? " at byte " + std::to_string(region->offset(address)) + " of `" + region->name() + "`" : "") +
-                ", an address that is no multiple of " + std::to_string(bytes),
+                ", at an address that is no multiple of " + std::to_string(alignment),
             pc);
-  return true;
 }
 
 bool Sanitizer::seen(const std::string& kind, const void* where, uint32_t pc) {
@@ -240,8 +275,8 @@ bool Sanitizer::seen(const std::string& kind, const void* where, uint32_t pc) {
   return false;
 }
 
-void Sanitizer::report(std::string kind, std::string text, const char* file, int line) {
-  Finding finding{std::move(kind), std::move(text), file, line};
+void Sanitizer::report(std::string kind, std::string text, const SourceLine& at) {
+  Finding finding{std::move(kind), std::move(text), at.file, at.line};
   bool known = std::any_of(findings_.begin(), findings_.end(), [&](const Finding& old) {
     return old.kind == finding.kind && old.file == finding.file && old.line == finding.line;
   });
@@ -249,8 +284,7 @@ void Sanitizer::report(std::string kind, std::string text, const char* file, int
 }
 
 void Sanitizer::report_at(std::string kind, std::string text, const void* pc) {
-  auto line = source_line(pc);
-  report(std::move(kind), std::move(text), line.file.c_str(), line.line);
+  report(std::move(kind), std::move(text), source_line(place(pc)));
 }
 
 void Sanitizer::report_unwritten(const Region& region, size_t element) {
@@ -267,7 +301,7 @@ void Sanitizer::report_unwritten(const Region& region, size_t element) {
   report("unwritten output",
          std::to_string(count) + " of " + std::to_string(cells.size() / element) + " elements of `" + region.name() +
              "` are never written, the first of them element " + std::to_string(first),
-         "", 0);
+         {});
 }
 
 }  // namespace nightforge

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "fiber.h"
 #include "memory.h"
 #include "report.h"
 
@@ -19,10 +20,13 @@ class Sanitizer {
  public:
   explicit Sanitizer(const void* code);
 
-  Region& add(std::string name, Role role, size_t bytes);
+  Region& add(std::string name, Role role, size_t bytes, size_t phase = 0);
   std::deque<Region>& regions() { return regions_; }
   Region* find(const void* address);
   void drop_threadgroup_memory();  // its regions; the buffers stay
+
+  // The stack that the kernel runs on: what is called from where is read off it.
+  void runs_on(const Stack* stack) { stack_ = stack; }
 
   // The clock of barriers. A threadgroup's `flags` are mem_flags.
   void begin_run();
@@ -33,9 +37,9 @@ class Sanitizer {
 
   // An access of thread `thread` from the instruction at `pc`. False when it must not happen.
   bool access(const void* address, size_t bytes, bool write, bool atomic, uint32_t thread, const void* pc);
-  bool misaligned(const void* address, size_t bytes, const void* pc);
+  void misaligned(const void* address, size_t alignment, const void* pc);
 
-  void report(std::string kind, std::string text, const char* file, int line);
+  void report(std::string kind, std::string text, const SourceLine& at);
   void report_at(std::string kind, std::string text, const void* pc);
   void report_unwritten(const Region& region, size_t element);
   bool used_atomics() const { return used_atomics_; }
@@ -46,6 +50,7 @@ class Sanitizer {
     Region* region;
     size_t offset;
     uint32_t thread, pc;
+    Place place;
   };
 
   struct Access {
@@ -61,8 +66,10 @@ class Sanitizer {
   };
 
   void settle();
-  bool out_of_bounds(const void* address, size_t bytes, bool write, const void* pc);
-  bool in_code(const void* address);
+  void out_of_bounds(const void* address, size_t bytes, bool write, uint32_t thread, const void* pc);
+  Place place(const void* pc) const;
+  bool in_code(const void* address) const;
+  void uninitialised(Region& region, size_t offset, uint32_t thread, uint32_t pc);
   void read_byte(Region& region, Cell& cell, size_t offset, bool atomic, uint32_t thread, uint32_t pc);
   void write_byte(Region& region, Cell& cell, size_t offset, bool atomic, uint32_t thread, uint32_t pc);
   bool before(const Region& region, uint32_t time, uint32_t other, uint32_t thread) const;
@@ -72,7 +79,8 @@ class Sanitizer {
   const char* code_;  // where the kernel's library was loaded: a pc is an offset from here
   const char* code_end_;
   std::deque<Region> regions_;
-  Region* last_ = nullptr;
+  Region* last_[16] = {};  // found at an address of this hash
+  const Stack* stack_ = nullptr;
   uint32_t now_ = 0;
   uint32_t threadgroup_start_ = 0;
   uint32_t barrier_time_[2] = {0, 0};
@@ -81,6 +89,7 @@ class Sanitizer {
   std::vector<Uninitialised> uninitialised_;
   std::vector<Rewritten> rewritten_;
   std::vector<const Region*> raced_;
+  std::vector<std::pair<SourceLine, SourceLine>> races_;
   struct Seen {
     std::string kind;
     const void* where;

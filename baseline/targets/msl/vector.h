@@ -53,7 +53,7 @@ concept Convertible = Vector<A> && shape<A>::n == N;
   NF_INLINE constexpr vec(const vec& other) { *this = other; }                                   \
   NF_INLINE constexpr vec& operator=(const vec& other) {                                         \
     if (std::is_constant_evaluated()) {                                                          \
-      for (int i = 0; i < nf_n; ++i) nf_at(*this, i) = nf_at(other, i);                          \
+      nf_copy(other);                                                                            \
     } else {                                                                                     \
       nf_raw = other.nf_raw;                                                                     \
     }                                                                                            \
@@ -102,6 +102,7 @@ struct vec<T, 2> {
         y(static_cast<T>(nf::pick<1>(a...))) {}
 
  private:
+  NF_INLINE constexpr void nf_copy(const vec& v) { x = v.x, y = v.y; }
   template <class A>
   NF_INLINE constexpr vec(nf::none, const A& a)
       : x(static_cast<T>(nf::lane<0>(a))),
@@ -138,6 +139,7 @@ struct vec<T, 3> {
         z(static_cast<T>(nf::pick<2>(a...))) {}
 
  private:
+  NF_INLINE constexpr void nf_copy(const vec& v) { x = v.x, y = v.y, z = v.z; }
   template <class A>
   NF_INLINE constexpr vec(nf::none, const A& a)
       : x(static_cast<T>(nf::lane<0>(a))),
@@ -177,6 +179,7 @@ struct vec<T, 4> {
         w(static_cast<T>(nf::pick<3>(a...))) {}
 
  private:
+  NF_INLINE constexpr void nf_copy(const vec& v) { x = v.x, y = v.y, z = v.z, w = v.w; }
   template <class A>
   NF_INLINE constexpr vec(nf::none, const A& a)
       : x(static_cast<T>(nf::lane<0>(a))),
