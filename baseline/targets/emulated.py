@@ -26,17 +26,9 @@ from baseline.variant import Choice
 
 __all__ = ["BuildError", "KernelSource", "build", "metal_kernel"]
 
-# There is no hook where a structure in memory goes into a call or comes out of one, so every call is inlined; what is
-# visible outside the library might be replaced there, and is not.
-_GCC_INLINES: tuple[str, ...] = (
-    "-finline-functions",
-    "-finline-small-functions",
-    "--param=early-inlining-insns=1000000",
-)
-_GCC_INLINES += ("--param=max-inline-insns-auto=1000000", "--param=large-function-growth=1000000")
 # Kernels cast pointers freely. Frame pointers let the sanitizer name the line that called a helper. Variables start as
 # a pattern, so that the result of a forgotten initialisation is wrong every time.
-FLAGS: tuple[str, ...] = (
+FLAGS = (
     "-std=c++20",
     "-O1",
     "-g1",
@@ -44,13 +36,31 @@ FLAGS: tuple[str, ...] = (
     "-w",
     "-ffp-contract=off",
     "-fno-strict-aliasing",
+    "-fno-omit-frame-pointer",
     "-fvisibility=hidden",
+    "-ftrivial-auto-var-init=pattern",
+    "-fsanitize=thread,alignment",
 )
-FLAGS += ("-fno-omit-frame-pointer", "-ftrivial-auto-var-init=pattern", "-fsanitize=thread,alignment")
-GCC_FLAGS = ("-fsanitize=bounds", "--param=tsan-instrument-func-entry-exit=0", *_GCC_INLINES, "-fexcess-precision=16")
-CLANG_FLAGS: tuple[str, ...] = ("-fsanitize=array-bounds", "-mllvm", "-tsan-instrument-func-entry-exit=0")
-CLANG_FLAGS += ("-mllvm", "-inline-threshold=1000000")
-if platform.machine() == "x86_64":  # where halves are computed as floats, and rounded only when stored
+# There is no hook where a structure in memory goes into a call or comes out of one, so every call is inlined; what is
+# visible outside the library might be replaced there, and is not. Halves are rounded after each operation.
+GCC_FLAGS = (
+    "-fsanitize=bounds",
+    "-fexcess-precision=16",
+    "--param=tsan-instrument-func-entry-exit=0",
+    "-finline-functions",
+    "-finline-small-functions",
+    "--param=early-inlining-insns=1000000",
+    "--param=max-inline-insns-auto=1000000",
+    "--param=large-function-growth=1000000",
+)
+CLANG_FLAGS: tuple[str, ...] = (
+    "-fsanitize=array-bounds",
+    "-mllvm",
+    "-tsan-instrument-func-entry-exit=0",
+    "-mllvm",
+    "-inline-threshold=1000000",
+)
+if platform.machine() == "x86_64":  # where clang computes with halves as floats, and rounds them when it stores them
     CLANG_FLAGS += ("-Xclang", "-ffloat16-excess-precision=none")
 HEADERS = Path(__file__).parent / "msl"
 ABI = Path(__file__).parents[1] / "native" / "emulator"
@@ -103,18 +113,8 @@ def _toolchain() -> Toolchain:
 def _commands(tools: Toolchain, unit: Path, library: Path) -> list[list[str]]:
     """Compile, then link by hand: the compiler would bring its own sanitizer's runtime along."""
     compiled = unit.with_suffix(".o")
-    compile_it = [
-        *tools.command,
-        *tools.flags,
-        "-iquote",
-        str(HEADERS),
-        "-iquote",
-        str(ABI),
-        "-c",
-        str(unit),
-        "-o",
-        str(compiled),
-    ]
+    includes = ["-iquote", str(HEADERS), "-iquote", str(ABI)]
+    compile_it = [*tools.command, *tools.flags, *includes, "-c", str(unit), "-o", str(compiled)]
     runtime = sorted(_runtime().parent.glob(_runtime().name))
     undefined = ["-undefined", "dynamic_lookup"] if runtime[0].suffix == ".dylib" else [str(runtime[0])]
     return [compile_it, [*tools.command, "-shared", str(compiled), *undefined, "-o", str(library)]]

@@ -1,7 +1,7 @@
 """Metal source as C++: what a C++ compiler cannot be told by a header is rewritten here, line by line.
 
-Two things: `threadgroup` says "shared" before a variable and nothing before a pointer; and constructs that the emulator
-does not have are named, with their line, instead of leaving it to the compiler to stumble over them.
+Three things: `threadgroup` says "shared" before a variable and nothing before a pointer; a literal is never a double;
+and constructs that the emulator does not have are named, with their line, before the compiler stumbles over them.
 """
 
 import re
@@ -26,6 +26,7 @@ _UNSUPPORTED = re.compile(
     r"|intersector|intersection_(query|function_table|params|result)\w*|acceleration_structure|visible_function_table"
     r"|indirect_command_buffer|function_constant|os_log|cooperative_tensor|tensor_(ops|handle|inline)|stage_in"
 )
+_FLOAT = re.compile(r"(?P<value>(?:\d+\.\d*|\.\d+)(?:[eE][+-]?\d+)?|\d+[eE][+-]?\d+)(?P<suffix>|bf|BF)")
 _CLOSING = {"(": ")", "[": "]", "{": "}", "<": ">"}
 _BRACKETS_OF_TYPE = ("alignas", "decltype", "__attribute__")
 # What may stand before the `threadgroup` of a variable, and what before that of a type: an expression's parts.
@@ -92,11 +93,19 @@ def _rewrite(tokens: Sequence[_Token], file: str, depth: int) -> str:
                 end = variable
                 out.append(_declarations(tokens, at, end, file, depth >= 0))
         else:
-            out.append(token.text)
+            out.append(_number(token.text) if token.kind == "number" else token.text)
         parentheses += (token.text == "(") - (token.text == ")")
         depth += (token.text == "{") - (token.text == "}")
         at = end
     return "".join(out)
+
+
+def _number(text: str) -> str:
+    """Metal has no double: a literal without a suffix is a float. Not every C++ compiler lets a suffix be `bf`."""
+    match = _FLOAT.fullmatch(text)
+    if match is None:
+        return text
+    return f"bfloat({match['value']}f)" if match["suffix"] else f"{text}f"
 
 
 def _newlines(tokens: Sequence[_Token]) -> int:

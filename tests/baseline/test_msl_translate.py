@@ -210,3 +210,19 @@ def test_the_swizzles_that_sources_name_are_listed_once() -> None:
     text = swizzles("a.xy = b . zyx; c->wzyx; d.rgb; e.x; f.xyq; g.xg; 1.xf; h.s;", "i.xy; j.ba;")
     assert text == "#define NF_SWIZZLES(S) S(ba, 2, 3) S(rgb, 0, 1, 2) S(wzyx, 3, 2, 1, 0) S(xy, 0, 1) S(zyx, 2, 1, 0)"
     assert swizzles("") == "#define NF_SWIZZLES(S) "
+
+
+@pytest.mark.parametrize(
+    ("metal", "translated"),
+    [
+        ("1.0", "1.0f"),
+        (".5", ".5f"),
+        ("2.", "2.f"),
+        ("1e-3", "1e-3f"),
+        ("1.5E+2", "1.5E+2f"),
+        ("0.25bf", "bfloat(0.25f)"),
+        *((same, same) for same in ("1.0f", "1.0h", "7", "7u", "0x1p-3f", "0xe1", "a.xy", "m[1].x", "1e3f")),
+    ],
+)
+def test_no_literal_is_a_double(metal: str, translated: str) -> None:
+    assert translate(f"x = {metal};", "body") == f"x = {translated};"
