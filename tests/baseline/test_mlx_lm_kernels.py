@@ -268,9 +268,10 @@ def test_norm_add_norm(emulated: Callable[[str], Any], scaled: bool) -> None:
 # ---- distillation losses: what the sanitizer says of shipped kernels -----------------------------------
 
 
+@pytest.mark.parametrize("backward", [False, True])
 @pytest.mark.parametrize("name", ["kl_div_loss", "js_div_loss"])
 def test_losses_agree_although_they_race(
-    emulated: Callable[[str], Any], name: str, monkeypatch: pytest.MonkeyPatch
+    emulated: Callable[[str], Any], name: str, backward: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """mlx-lm 0.32.2 reads the maxima in `shared` and writes the sums over them with no barrier between the two.
 
@@ -278,11 +279,22 @@ def test_losses_agree_although_they_race(
     """
     module = emulated("mlx_lm.tuner.losses")
     q, p = normal(2, 4100), normal(2, 4100, seed=1)
+
+    def loss() -> mx.array:
+        function = getattr(module, name)
+        return mx.grad(lambda x: function(x, p).sum())(q) if backward else function(q, p)
+
+    def run_unsanitised(*kernels: str) -> None:
+        for kernel in kernels:
+            monkeypatch.setattr(module, kernel, dataclasses.replace(getattr(module, kernel), sanitize=False))
+
     monkeypatch.setattr(module, "can_run_metal", lambda: True)
+    prefix = name.partition("_")[0]
+    if backward:
+        run_unsanitised(f"_{prefix}_forward_kernel")
     with pytest.raises(RuntimeError, match=r"race: byte \d+ of `shared` is (read|written) by"):
-        mx.eval(getattr(module, name)(q, p))
-    for kernel in ("_kl_forward_kernel", "_js_forward_kernel"):
-        monkeypatch.setattr(module, kernel, dataclasses.replace(getattr(module, kernel), sanitize=False))
-    got = getattr(module, name)(q, p)
+        mx.eval(loss())
+    run_unsanitised(f"_{prefix}_forward_kernel", f"_{prefix}_backward_kernel")
+    got = loss()
     monkeypatch.setattr(module, "can_run_metal", lambda: False)
-    close(got, getattr(module, name)(q, p), rtol=1e-4, atol=1e-5)
+    close(got, loss(), rtol=1e-4, atol=1e-5)
