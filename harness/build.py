@@ -1,4 +1,4 @@
-"""The build stage: a choice of variant and tunables becomes a library with the check and the bench shapes."""
+"""The build stage: a choice of variant and tunables becomes kernels for the check and the bench shapes."""
 
 import os
 import time
@@ -6,27 +6,31 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from baseline.contract import Case, Contract, Key, key
-from baseline.targets import cpu
+from baseline.targets.compiler import BuildError
 from baseline.variant import Choice
 from harness.candidate import Built, Failure, Status
+from harness.targets import Backend, Entry
 
 SHARDS = min(os.cpu_count() or 1, 4)  # compilers that run side by side, each with a share of the shapes
+SHARE = 4  # the least that is worth another start of the compiler
 
 
 @dataclass(frozen=True)
 class OpLibrary:
-    """A built choice: `entries` holds the entry point of each set of constants that it supports."""
+    """A choice built for a backend: `entries` holds the kernel of each set of constants that it supports."""
 
     choice: Choice
     contract: Contract
-    entries: Mapping[Key, tuple[Path, str]]
+    backend: Backend
+    entries: Mapping[Key, Entry]
 
-    def entry(self, case: Case) -> dict[str, str | int]:
-        """Library, symbol and threads for a case, as a child's job names them. KeyError where it is not supported."""
-        path, symbol = self.entries[key(case.constants)]
-        return {"library": str(path), "symbol": symbol, "threads": self.choice.threads}
+    def call(self, case: Case) -> dict[str, Any]:
+        """The kernel and the dims of a case, as a child's job names them. KeyError where it is not supported."""
+        dims = [case.dims[name] for name in self.contract.dims]
+        return {**self.entries[key(case.constants)], "dims": dims}
 
     @property
     def check_cases(self) -> list[Case]:
@@ -34,8 +38,8 @@ class OpLibrary:
         return [case for case in self.contract.check if key(case.constants) in self.entries]
 
 
-def build(choice: Choice, contract: Contract, cache: Path) -> tuple[Built, OpLibrary | None]:
-    """Compiles a choice for all check and bench cases that it supports; a compiler's refusal is data.
+def build(choice: Choice, contract: Contract, backend: Backend, cache: Path) -> tuple[Built, OpLibrary | None]:
+    """Builds a choice for all check and bench cases that it supports; a compiler's refusal is data.
 
     Raises UsageError when there is no compiler or the cache cannot be written.
     """
@@ -51,18 +55,19 @@ def build(choice: Choice, contract: Contract, cache: Path) -> tuple[Built, OpLib
     }
     if key(contract.bench[0].constants) not in supported:
         return failed(f"{choice.variant.name} does not support the bench shape of {contract.op}")
-    shards = [list(supported.values())[i::SHARDS] for i in range(SHARDS)]
+    count = min(SHARDS, -(-len(supported) // SHARE))
+    shards = [list(supported.items())[i::count] for i in range(count)]
     try:
         with ThreadPoolExecutor(SHARDS) as pool:
-            libraries = list(pool.map(lambda shard: cpu.build(choice, contract, shard, cache), shards))
-    except cpu.BuildError as error:
+            built = list(pool.map(lambda s: backend.build(choice, contract, [c for _, c in s], cache), shards))
+    except BuildError as error:
         return failed(first_error(str(error)), str(error))
     entries = {
-        key(instance): (library.path.resolve(), symbol)
-        for shard, library in zip(shards, libraries, strict=True)
-        for instance, symbol in zip(shard, library.symbols, strict=True)
+        constants: entry
+        for shard, made in zip(shards, built, strict=True)
+        for (constants, _), entry in zip(shard, made, strict=True)
     }
-    return Built(time.perf_counter() - started), OpLibrary(choice, contract, entries)
+    return Built(time.perf_counter() - started), OpLibrary(choice, contract, backend, entries)
 
 
 def first_error(log: str) -> str:

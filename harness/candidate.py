@@ -23,13 +23,16 @@ class Stage(StrEnum):
 
 
 class Status(StrEnum):
-    """How a candidate ended. Only KEPT makes a champion; DISCARDED and TOO_SLOW are honest losers."""
+    """How a candidate ended. Only KEPT makes a champion; DISCARDED and TOO_SLOW are honest losers; UNMEASURED is right
+    and clean, and waits for a machine that can time it."""
 
     KEPT = "kept"
     DISCARDED = "discarded"  # no gain could be shown
     TOO_SLOW = "too_slow"  # shown to be slower than the champion
+    UNMEASURED = "unmeasured"
     FAILED_BUILD = "failed_build"
     WRONG = "wrong"
+    UNSAFE = "unsafe"  # the sanitizer found what a GPU would have passed over in silence
     CRASHED = "crashed"
     TIMEOUT = "timeout"
 
@@ -40,6 +43,10 @@ class KernelSpec:
 
     variant: str
     tunables: Mapping[str, int] = field(default_factory=dict)
+
+    def written(self) -> tuple[str, str]:
+        """Variant and tunables (JSON), as a ledger holds them."""
+        return self.variant, json.dumps(dict(self.tunables), sort_keys=True)
 
 
 @dataclass(frozen=True)
@@ -124,8 +131,7 @@ def changed_part(candidate: Candidate) -> tuple[str, str]:
     """Variant and tunables (JSON) of the kernel that a candidate brings; '' and the I/O policy for an I/O candidate."""
     if candidate.changed == IO:
         return "", json.dumps(dict(candidate.configuration.io), sort_keys=True)
-    spec = candidate.configuration.kernels[candidate.changed]
-    return spec.variant, json.dumps(dict(spec.tunables), sort_keys=True)
+    return candidate.configuration.kernels[candidate.changed].written()
 
 
 @dataclass(frozen=True)
@@ -160,9 +166,10 @@ class Checked:
 
     ran: bool
     right: bool
-    errors: Mapping[str, float]  # largest error of each trial, in units of the output's sensitivity
+    errors: Mapping[str, float]  # largest error of each trial's outputs, in units of their sensitivity
     seconds: float
     failure: Failure | None = None
+    findings: tuple[str, ...] = ()  # the sanitizer's
 
 
 @dataclass(frozen=True)

@@ -9,21 +9,21 @@ import json
 import resource
 import signal
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import mlx.core as mx
 import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-from baseline import native
+from baseline.elements import Array
+from harness import launch
 from harness.guarded import GuardedBuffer
 
 Job = Mapping[str, Any]
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
-ROTATED_BYTES = 96 << 20  # more than the last-level cache of the machines this is for
-MIN_ROTATIONS, MAX_ROTATIONS = 4, 64
 
 
 def array_hash(array: NDArray[np.generic]) -> str:
@@ -37,81 +37,59 @@ def begin(job: Job) -> None:
 
 
 def check(job: Job) -> dict[str, Any]:
-    """Calls entry points on given inputs, each buffer guarded, outputs poisoned.
+    """Calls kernels on given inputs, each buffer guarded, outputs poisoned.
 
-    `calls` name a library, a symbol, dims, the inputs' keys in the file `inputs`, and the outputs' dtypes and shapes.
-    The outputs go to the file `outputs` as <call>.<name>; back come the hashes of the inputs after each call and
-    whether anything was written in front of a buffer.
+    `calls` are what `harness.launch` loads, with the inputs' keys in the file `inputs`, and the outputs' dtypes and
+    shapes. The outputs go to the file `outputs` as <call>.<name>; back come for each call the hashes of the inputs
+    after it, whether anything was written in front of a buffer, and what a sanitizer found, which ends the calls.
+    `refused` is what Apple's compiler, which is asked only here, says of a kernel that it does not take.
     """
-    outputs: dict[str, NDArray[np.generic]] = {}
-    reports = []
+    outputs: dict[str, Array] = {}
+    reports: list[dict[str, Any]] = []
     with np.load(job["inputs"]) as arrays:
         begin(job)
         for number, call in enumerate(job["calls"]):
-            kernel = native.CpuKernel(call["library"], call["symbol"], call["threads"])
-            inputs = [GuardedBuffer.holding(arrays[key]) for key in call["inputs"]]
+            given = [arrays[key] for key in call["inputs"]]
+            inputs = [GuardedBuffer.holding(array) for array in given]
             blank = [np.empty(o["shape"], o["dtype"]) for o in call["outputs"]]
             results = [GuardedBuffer(array.nbytes) for array in blank]
-            kernel.run([b.address for b in inputs], [b.address for b in results], call["dims"])
-            for array, buffer, output in zip(blank, results, call["outputs"], strict=True):
-                outputs[f"{number}.{output['name']}"] = buffer.data.view(array.dtype).reshape(array.shape).copy()
+            try:
+                found = launch.load(call).run(_shaped(inputs, given), _shaped(results, blank))
+            except RuntimeError as error:
+                if launch.REFUSED not in str(error):
+                    raise
+                return {"calls": reports, "refused": str(error)}
+            for array, output in zip(_shaped(results, blank), call["outputs"], strict=True):
+                outputs[f"{number}.{output['name']}"] = array.copy()
             hashes = [array_hash(buffer.data) for buffer in inputs]
-            reports.append({"hashes": hashes, "intact": all(b.intact for b in (*inputs, *results))})
+            intact = all(b.intact for b in (*inputs, *results))
+            reports.append({"hashes": hashes, "intact": intact, "findings": found})
+            if found:
+                break
     np.savez(job["outputs"], allow_pickle=False, **outputs)
     return {"calls": reports}
 
 
-def bench(job: Job) -> dict[str, Any]:
-    """Times two arms in ABBA order, each repetition on the next of several copies of the inputs.
-
-    Back come the seconds of each repetition by arm. The number of blocks is fixed before the first timed one, from how
-    long a warm-up block took and `budget_s`, within `blocks` (least, most).
-    """
-    with np.load(job["inputs"]) as arrays:
-        first = [arrays[key] for key in job["input_order"]]
-    rotations = ROTATED_BYTES // max(sum(array.nbytes for array in first), 1) + 1
-    rotations = min(max(rotations, MIN_ROTATIONS), MAX_ROTATIONS)
-    copies = [[array.copy() for array in first] for _ in range(rotations)]
-    results = [np.empty(o["shape"], o["dtype"]) for o in job["outputs"]]
-    begin(job)
-    kernels = {
-        name: native.CpuKernel(arm["library"], arm["symbol"], arm["threads"]) for name, arm in job["arms"].items()
-    }
-    seconds: dict[str, list[float]] = {name: [] for name in kernels}
-    turn = 0
-
-    def repeat(name: str) -> None:
-        nonlocal turn
-        inputs = copies[turn % rotations]
-        turn += 1
-        addresses = [array.ctypes.data for array in inputs], [array.ctypes.data for array in results]
-        seconds[name] += kernels[name].run(*addresses, job["dims"])
-
-    champion, candidate = kernels
-    abba = (champion, candidate, candidate, champion)
-    for name in abba:
-        repeat(name)
-    least, most = job["blocks"]
-    warm_up_s = sum(map(sum, seconds.values()))
-    for samples in seconds.values():
-        samples.clear()
-    for _ in range(min(max(int(job["budget_s"] / warm_up_s), least), most)):
-        for name in abba:
-            repeat(name)
-        turn += 1  # so that no arm keeps to the same copies
-    return {"seconds": seconds, "rotations": rotations}
+def _shaped(buffers: Sequence[GuardedBuffer], arrays: Sequence[Array]) -> list[Array]:
+    """What the buffers hold, in the shapes and dtypes of `arrays`."""
+    return [b.data.view(a.dtype).reshape(a.shape) for b, a in zip(buffers, arrays, strict=True)]
 
 
-def load_job(kind: str) -> Callable[[Job], dict[str, Any]]:
-    """The function of a job kind, all that it imports imported."""
-    if kind == "engine":
-        import mlx.core as mx
+def load_job(job: Job) -> Callable[[Job], dict[str, Any]]:
+    """The function of a job's kind, all that it imports imported, MLX set to the job's device."""
+    mx.set_default_device(getattr(mx, job["device"]))  # before mlx-lm takes the default device for its own stream
+    match job["kind"]:
+        case "check":
+            return check
+        case "bench":
+            from harness.bench_job import run as bench
 
-        mx.set_default_device(mx.cpu)  # before mlx-lm takes the default device for its own stream
-        from harness.engine_job import run
+            return bench
+        case "engine":
+            from harness.engine_job import run as engine
 
-        return run
-    return {"check": check, "bench": bench}[kind]
+            return engine
+    raise ValueError(f"no job is called {job['kind']!r}")
 
 
 def main() -> None:
@@ -122,7 +100,7 @@ def main() -> None:
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     signal.alarm(int(job["timeout_s"]) + 5)
-    run = load_job(job["kind"])
+    run = load_job(job)
     payload = run(job)
     Path(job["result"]).write_text(json.dumps(payload))
 

@@ -51,8 +51,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         return _fail(f"{error.filename or 'the disk'}: {error.strerror}", USAGE)
     except RuntimeError as error:
-        # MLX turns what a primitive throws into a RuntimeError; the native reader marks its own.
-        if not str(error).startswith("expert_read:"):
+        # MLX turns what a primitive throws into a RuntimeError; the native ones mark their own.
+        if not str(error).startswith(("expert_read:", "metal_kernel ")):
             raise
         return _fail(str(error), CHECK)
 
@@ -95,6 +95,7 @@ def parser() -> argparse.ArgumentParser:
         epilog="Every command takes key=value overrides of conf/, as in: nightforge search minutes=30",
     )
     verbs = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    _add(verbs, "doctor", "what this machine has: memory, disk, compilers, targets", commands.doctor)
     pack = _add(verbs, "pack", "checkpoint to packed experts", commands.pack)
     pack.add_argument("src", metavar="SRC", help="folder of an MLX checkpoint")
     pack.add_argument("dst", metavar="DST", help="folder for the packed model; an interrupted pack is continued")

@@ -36,6 +36,19 @@ def say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
+def doctor(arguments: Namespace, config: Config) -> Result:
+    """`nightforge doctor`."""
+    from harness.doctor import examine, models_folder
+    from harness.doctor_view import progress_line, show
+
+    folder = models_folder(config.model)
+    with progress_line() as step:
+        report = examine(folder, step)
+    if not arguments.json:
+        show(report)
+    return Result(report.to_json())
+
+
 def pack(arguments: Namespace, config: Config) -> Result:
     """`nightforge pack SRC DST`."""
     from baseline import pack as packing
@@ -60,7 +73,7 @@ def pack(arguments: Namespace, config: Config) -> Result:
 
 def generate(arguments: Namespace, config: Config) -> Result:
     """`nightforge generate`."""
-    _use_cpu()
+    _use_device(config.target.name)
     from baseline.engine.generate import generate as run
 
     engine, _ = _engine(config)
@@ -83,7 +96,7 @@ def generate(arguments: Namespace, config: Config) -> Result:
 
 def golden_record(arguments: Namespace, config: Config) -> Result:
     """`nightforge golden record`."""
-    _use_cpu()
+    _use_device("cpu")
     from baseline.checkpoint import fingerprint
     from baseline.golden import tool_score
     from baseline.record import record
@@ -104,7 +117,7 @@ def golden_record(arguments: Namespace, config: Config) -> Result:
 
 def golden_check(arguments: Namespace, config: Config) -> Result:
     """`nightforge golden check`."""
-    _use_cpu()
+    _use_device(config.target.name)
     from baseline.golden import Fingerprint, compare, load
     from baseline.questions import answer
     from harness.models import golden_folder
@@ -144,8 +157,9 @@ def search(arguments: Namespace, config: Config) -> Result:
     return Result(_search_fields(summary, chart, table, config), interrupted=summary.interrupted)
 
 
-def _search_fields(summary: "Summary", chart: Path, table: Path, config: Config) -> dict[str, Any]:
-    return summary.to_json() | {"proposer": config.proposer.name, "chart": str(chart), "table": str(table)}
+def _search_fields(summary: "Summary", chart: Path | None, table: Path, config: Config) -> dict[str, Any]:
+    files = {"chart": str(chart) if chart else None, "table": str(table)}
+    return summary.to_json() | {"proposer": config.proposer.name, **files}
 
 
 def search_settings(arguments: Namespace, config: Config) -> "SearchSettings":
@@ -177,14 +191,16 @@ def search_settings(arguments: Namespace, config: Config) -> "SearchSettings":
     )
 
 
-def _use_cpu() -> None:
-    """Compute on the CPU, the one target so far; MLX would choose the GPU of a Mac.
+def _use_device(target: str) -> None:
+    """Compute where the target's kernels run; MLX alone would choose the GPU of a Mac.
 
     Called before mlx-lm is imported, which takes the default device for a stream of its own.
     """
     import mlx.core as mx
 
-    mx.set_default_device(mx.cpu)
+    from harness import targets
+
+    mx.set_default_device(getattr(mx, targets.here(target).timed.device))
 
 
 def _engine(config: Config) -> "tuple[Engine, PackedModel]":
@@ -202,7 +218,7 @@ def _engine(config: Config) -> "tuple[Engine, PackedModel]":
 
 def _configuration(config: Config) -> "tuple[dict[str, Choice], dict[str, Any]]":
     """The kernels and the I/O settings of the `configuration` option; without one, MLX's own ops and `io`."""
-    from baseline.variant import Choice, parse_variant
+    from baseline.variant import SUFFIXES, Choice, parse_variant
     from harness.candidate import Candidate
 
     if config.configuration is None:
@@ -214,8 +230,9 @@ def _configuration(config: Config) -> "tuple[dict[str, Choice], dict[str, Any]]"
         raise UsageError(f"configuration {path} cannot be read: {error.strerror}") from None
     except (ValueError, KeyError, TypeError, AttributeError):
         raise UsageError(f"configuration {path} is not a candidate.json of a search") from None
+    target = config.target.name
     sources = {
-        op: data_folder("kernels") / op / config.target.name / f"{spec.variant}.cpp"
+        op: data_folder("kernels") / op / target / f"{spec.variant}{SUFFIXES[target]}"
         for op, spec in chosen.kernels.items()
     }
     choices = {op: Choice(parse_variant(sources[op]), spec.tunables) for op, spec in chosen.kernels.items()}

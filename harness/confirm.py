@@ -34,17 +34,21 @@ class Summary:
     evaluated: candidates with a ledger row, the seed left out; kept: those of them that became champion.
     speedup: of the expert op that gained least (of all changed ops when no expert op was searched), at the bench
         shapes; 1.0 when nothing was kept. None, as `confirmed` is, when the search was interrupted before its
-        confirmation.
+        confirmation, or could not measure.
+    unmeasured: candidates that are right and clean and wait for a machine that can time them.
+    next: the command that goes on with the search, and where; '' when it is complete.
     """
 
     run: Path
     evaluated: int
     kept: int
+    unmeasured: int
     champion: str
     speedup: float | None
     speedup_low: float | None
     confirmed: Confirmed | None
     interrupted: bool
+    next: str
     seconds: float
     cost_usd: float = 0.0
 
@@ -62,10 +66,10 @@ def confirm(judge: Judge, champion: Candidate, seed: Candidate, folder: Path) ->
     for op, spec in champion.configuration.kernels.items():
         if spec == seed.configuration.kernels[op]:
             continue
-        _, library = judge.library(op, spec)
-        if library is None:
+        built, libraries = judge.build(op, spec)
+        if built.failure is not None:
             raise CheckError(f"champion {champion.id} no longer builds: {op}/{spec.variant}")
-        benched = judge.bench(op, seed.configuration, library, folder, BENCH)
+        benched = judge.bench(op, seed.configuration, libraries[-1], folder, BENCH)
         if benched.speedup is None:
             raise CheckError(f"champion {champion.id} did not confirm: {op} {_reason(benched.failure)}")
         ops[op] = benched.speedup

@@ -19,7 +19,7 @@ from harness.progress import Observer
 from harness.settings import SearchSettings
 
 LATEST = 8  # rows of the live table
-STYLES = {Status.KEPT: "green", Status.DISCARDED: "dim", Status.TOO_SLOW: "dim"}
+STYLES = {Status.KEPT: "green", Status.DISCARDED: "dim", Status.TOO_SLOW: "dim", Status.UNMEASURED: "cyan"}
 
 
 def console() -> Console:
@@ -121,18 +121,13 @@ def title(row: Row) -> str:
     return f"{row.op} {row.variant} {row.tunables}".replace('"', "").strip() if row.op else "seed: the plain kernels"
 
 
-def print_summary(summary: Summary, chart: Path) -> None:
-    """What was found, by how much, end to end, and where the record lies."""
+def print_summary(summary: Summary, chart: Path | None) -> None:
+    """What was found, by how much, end to end, what is left to do, and where the record lies."""
     out = console()
     out.print(
         f"{summary.evaluated} candidates in {summary.seconds:.0f} s, {summary.kept} kept; champion {summary.champion}"
     )
-    if summary.confirmed is None:
-        out.print(
-            f"interrupted before the champion was confirmed; go on with: nightforge search --resume run={summary.run}",
-            soft_wrap=True,
-        )
-    else:
+    if summary.confirmed is not None:
         table = Table("confirmed in fresh processes", "over the plain kernels", "95 % interval")
         for op, speedup in summary.confirmed.ops.items():
             table.add_row(f"{op}, bench shape", *bounds(speedup))
@@ -140,7 +135,19 @@ def print_summary(summary: Summary, chart: Path) -> None:
         out.print(table)
         slow, fast = summary.confirmed.seed_tokens_per_s, summary.confirmed.champion_tokens_per_s
         out.print(f"end to end: {slow:.1f} to {fast:.1f} tokens/s; largest KL {summary.confirmed.max_kl:.1e}")
-    out.print(f"record: {summary.run}   chart: {chart}", soft_wrap=True)
+    for line in left(summary):
+        out.print(line, soft_wrap=True)
+    out.print(f"record: {summary.run}" + (f"   chart: {chart}" if chart else ""), soft_wrap=True)
+
+
+def left(summary: Summary) -> Iterator[str]:
+    """What a search left undone, in a line each, and how to go on with it."""
+    if summary.interrupted:
+        yield "interrupted before the champion was confirmed"
+    if summary.unmeasured:
+        yield f"right and clean, and unmeasured: {summary.unmeasured}"
+    if summary.next:
+        yield f"go on with: {summary.next}"
 
 
 def bounds(speedup: Speedup) -> tuple[str, str]:

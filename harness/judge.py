@@ -1,6 +1,6 @@
 """The judge: takes one candidate through the stages, cheapest first, until one fails."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from baseline.contract import load_contract
@@ -27,6 +27,7 @@ from harness.keep import decide, guard
 from harness.measure import BenchPlan, EngineArm, EnginePlan, EngineSetting, bench, bench_inputs, run_engine
 from harness.progress import Observer
 from harness.settings import SearchSettings
+from harness.targets import Target
 from harness.verify import measure_noise, verify
 
 DTYPE = "float32"  # what the engine computes in, and so the golden record
@@ -52,14 +53,18 @@ class Verdict:
 
 @dataclass
 class Judge:
-    """Judges the candidates of one search. `scratch` holds what they share: bench inputs, the seed's runs."""
+    """Judges the candidates of one search. `scratch` holds what they share: bench inputs, the seed's runs.
+
+    `noise`, by op and backend, is the plain kernels' error.
+    """
 
     settings: SearchSettings
+    target: Target
     variants: dict[str, dict[str, Variant]]
     observer: Observer
     scratch: Path
     golden: Golden = field(init=False)
-    noise: dict[str, dict[str, float]] = field(init=False, default_factory=dict)
+    noise: dict[tuple[str, str], dict[str, float]] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         """Loads the golden record. UsageError or CheckError when it, or the packed model, is not what it should be."""
@@ -68,9 +73,17 @@ class Judge:
         self.golden.fingerprint.require(Fingerprint.here(manifest.source.fingerprint, DTYPE))
         self.contracts = {op: load_contract(self.settings.kernels / op) for op in self.variants}
 
-    def library(self, op: str, spec: KernelSpec) -> tuple[Built, OpLibrary | None]:
-        """Builds a kernel."""
-        return build(self.choice(op, spec), self.contracts[op], self.settings.cache)
+    def build(self, op: str, spec: KernelSpec) -> tuple[Built, list[OpLibrary]]:
+        """Builds a kernel for each of the target's backends, until one refuses."""
+        libraries: list[OpLibrary] = []
+        seconds = 0.0
+        for backend in self.target.backends:
+            built, library = build(self.choice(op, spec), self.contracts[op], backend, self.settings.cache)
+            seconds += built.seconds
+            if library is None:
+                return replace(built, seconds=seconds), libraries
+            libraries.append(library)
+        return Built(seconds), libraries
 
     def choice(self, op: str, spec: KernelSpec) -> Choice:
         """The variant and tunables that a kernel's specification names."""
@@ -87,13 +100,14 @@ class Judge:
         """
         for op in ops:
             self.observer.on_stage(seed, Stage.CHECK)
-            library = self._sound(op, seed.configuration.kernels[op])
-            timeout_s = SEED_TIMEOUTS * self.settings.timeout_s
-            checked = measure_noise(library, self.settings.seed, self.scratch, timeout_s)
-            if checked.failure is not None:
-                raise CheckError(f"the seed's {op} kernel is not sound: {checked.failure.reason}")
-            self.noise[op] = dict(checked.errors)
-            bench_inputs(library, self.inputs(op), self.settings.seed)
+            for library in self._sound(op, seed.configuration.kernels[op]):
+                timeout_s = SEED_TIMEOUTS * self.settings.timeout_s
+                checked = measure_noise(library, self.settings.seed, self.scratch, timeout_s)
+                if checked.failure is not None:
+                    raise CheckError(f"the seed's {op} kernel is not sound: {checked.failure.reason}")
+                self.noise[op, library.backend.name] = dict(checked.errors)
+            if self.target.measures:
+                bench_inputs(library, self.inputs(op), self.settings.seed)
 
     def check_engine(self, seed: Candidate) -> EngineResult:
         """The seed in the whole engine, untimed. CheckError when it does not answer as the golden record does."""
@@ -120,24 +134,38 @@ class Judge:
     def _evaluate_kernel(
         self, candidate: Candidate, champion: Candidate, folder: Path, seed: int, verdict: Verdict
     ) -> None:
-        op, timeout_s = candidate.changed, self.settings.timeout_s
+        op = candidate.changed
         self._enter(Stage.BUILD, candidate, verdict)
-        verdict.built, library = self.library(op, candidate.configuration.kernels[op])
-        if library is None:
+        verdict.built, libraries = self.build(op, candidate.configuration.kernels[op])
+        if verdict.built.failure is not None:
             verdict.failure = verdict.built.failure
             return
         self._enter(Stage.CHECK, candidate, verdict)
-        verdict.checked = verify(library, self.noise[op], seed, folder, timeout_s)
+        verdict.checked = self._check(op, libraries, seed, folder)
         if verdict.checked.failure is not None:
             verdict.failure = verdict.checked.failure
             return
+        if not self.target.measures:
+            verdict.failure = Failure(Status.UNMEASURED, f"right and clean; to be timed on {self.target.elsewhere}")
+            return
         self._enter(Stage.BENCH, candidate, verdict)
-        verdict.benched = self.bench(op, champion.configuration, library, folder, BenchPlan())
+        verdict.benched = self.bench(op, champion.configuration, libraries[-1], folder, BenchPlan())
         verdict.failure = verdict.benched.failure or self._decide(verdict.benched.speedup)
+
+    def _check(self, op: str, libraries: list[OpLibrary], seed: int, folder: Path) -> Checked:
+        """On each backend in turn, until one finds fault."""
+        seconds = 0.0
+        for library in libraries:
+            noise = self.noise[op, library.backend.name]
+            checked = verify(library, noise, seed, folder, self.settings.timeout_s)
+            seconds += checked.seconds
+            if checked.failure is not None:
+                break
+        return replace(checked, seconds=seconds)
 
     def bench(self, op: str, champion: Configuration, candidate: OpLibrary, folder: Path, plan: BenchPlan) -> Benched:
         """One op of the champion against a candidate's kernel, alone."""
-        old = self._sound(op, champion.kernels[op])
+        *_, old = self._sound(op, champion.kernels[op])
         return bench(old, candidate, self.inputs(op), folder, self.settings.timeout_s, plan)
 
     def _evaluate_engine(self, candidate: Candidate, champion: Candidate, folder: Path, verdict: Verdict) -> None:
@@ -160,9 +188,10 @@ class Judge:
         plan: EnginePlan,
     ) -> EngineResult:
         """A configuration in the whole engine, against the champion's."""
-        setting = EngineSetting(self.settings.packed, self.settings.kernels, self.settings.cache)
+        settings = self.settings
+        setting = EngineSetting(settings.packed, settings.kernels, settings.cache, self.target.timed.device)
         arms = self.arm(champion), self.arm(candidate)
-        return run_engine(*arms, golden, setting, folder, SEED_TIMEOUTS * self.settings.timeout_s, plan)
+        return run_engine(*arms, golden, setting, folder, SEED_TIMEOUTS * settings.timeout_s, plan)
 
     def _decide(self, measured: Speedup | None) -> Failure | None:
         return decide(measured, self.settings.min_gain) if measured else None
@@ -171,9 +200,8 @@ class Judge:
         verdict.stage = stage
         self.observer.on_stage(candidate, stage)
 
-    def _sound(self, op: str, spec: KernelSpec) -> OpLibrary:
-        built, library = self.library(op, spec)
-        if library is None:
-            reason = built.failure.reason if built.failure else ""
-            raise CheckError(f"{op}/{spec.variant} no longer builds: {reason}")
-        return library
+    def _sound(self, op: str, spec: KernelSpec) -> list[OpLibrary]:
+        built, libraries = self.build(op, spec)
+        if built.failure is not None:
+            raise CheckError(f"{op}/{spec.variant} no longer builds: {built.failure.reason}")
+        return libraries

@@ -3,6 +3,7 @@
 import errno
 import fcntl
 import os
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from types import TracebackType
@@ -41,6 +42,11 @@ class Row:
     seconds: float  # all stages together, the harness's own work included
     elapsed_s: float  # from the start of this search (or of its resumption) to the end of this candidate
     hypothesis: str
+
+    @property
+    def kernel(self) -> tuple[str, str, str]:
+        """What the candidate tried, whatever stood beside it: op, variant, tunables."""
+        return self.op, self.variant, self.tunables
 
 
 NAMES = tuple(f.name for f in fields(Row))
@@ -100,6 +106,18 @@ def load_rows(path: Path) -> list[Row]:
 def champion(rows: list[Row]) -> Row | None:
     """The last row that was kept."""
     return next((row for row in reversed(rows) if row.status is Status.KEPT), None)
+
+
+def unmeasured(rows: Sequence[Row]) -> list[Row]:
+    """The candidates whose kernels are still to be timed, oldest first: no row says more of them than UNMEASURED."""
+    settled = {row.kernel for row in rows if row.status is not Status.UNMEASURED}
+    return [row for row in rows if row.status is Status.UNMEASURED and row.kernel not in settled]
+
+
+def latest(rows: Sequence[Row]) -> list[Row]:
+    """The ledger without the UNMEASURED rows of kernels that were timed later."""
+    waiting = unmeasured(rows)
+    return [row for row in rows if row.status is not Status.UNMEASURED or row in waiting]
 
 
 def frame(path: Path) -> pd.DataFrame:

@@ -2,17 +2,17 @@
 
 import time
 from collections.abc import Mapping
-from pathlib import Path
+from dataclasses import replace
 
 from optuna.exceptions import StorageInternalError
 
 from baseline.errors import UsageError
-from baseline.targets.cpu import missing_features
 from baseline.variant import Choice, Variant, list_variants
-from harness.candidate import Candidate, Configuration, KernelSpec, Stage, Status, identify
+from harness import targets
+from harness.candidate import IO, Candidate, Configuration, KernelSpec, Stage, Status, identify
 from harness.confirm import Confirmed, Summary, confirm, headline
 from harness.judge import Judge
-from harness.ledger import Ledger, Row
+from harness.ledger import Ledger, Row, latest, unmeasured
 from harness.progress import Observer, Silent
 from harness.propose.base import History, Proposer
 from harness.propose.mutate import Mutate
@@ -20,6 +20,7 @@ from harness.rows import seed_row, to_row
 from harness.run_folder import RunFolder
 from harness.settings import OPS, SearchSettings
 from harness.study import Study
+from harness.targets import Target
 
 PLAIN = "plain"  # the variant of each op that a search starts from
 SEEDS_APART = 1000  # between the check seeds of two candidates: more than the trials of one
@@ -28,14 +29,18 @@ SEEDS_APART = 1000  # between the check seeds of two candidates: more than the t
 def search(settings: SearchSettings, observer: Observer | None = None) -> Summary:
     """Searches until the time, the candidates or the ideas run out, then confirms the champion.
 
-    Ctrl-C ends it cleanly, with what the ledger holds and without a confirmation. Raises UsageError for a run folder
-    that cannot be used, a packed model or a golden record that is none, or no compiler; CheckError when one of them
-    is damaged, the seed is not sound, or the champion does not confirm.
+    Where the target cannot measure (Metal without an Apple GPU) candidates are built and checked, and left unmeasured;
+    the search times those first when it is resumed where it can. Ctrl-C ends it cleanly, with what the ledger holds and
+    without a confirmation. Raises UsageError for a run folder that cannot be used, a packed model or a golden record
+    that is none, or no compiler; CheckError when one of them is damaged, the seed is not sound, or the champion does
+    not confirm.
     """
     started = time.monotonic()
     observer = observer or Silent()
-    variants = usable_variants(settings)
-    judge = Judge(settings, variants, observer, settings.run / "scratch")
+    target = targets.here(settings.target)
+    parts = searchable(settings, target)
+    variants = usable_variants(settings, target)
+    judge = Judge(settings, target, variants, observer, settings.run / "scratch")
     run = RunFolder(settings)
     with Ledger(run.ledger) as ledger:
         interrupted, confirmed = False, None
@@ -43,17 +48,18 @@ def search(settings: SearchSettings, observer: Observer | None = None) -> Summar
             seed, champion = start(judge, run, ledger, started)
             study = Study(run.study, settings.seed)
             study.recover(ledger.rows)
-            proposer = Mutate(study, variants, settings.ops)
+            proposer = Mutate(study, variants, parts)
             champion = climb(judge, proposer, seed, champion, run, ledger, started)
-            observer.on_stage(champion, Stage.CONFIRM)
-            confirmed = confirm(judge, champion, seed, run.scratch)
+            if target.measures:
+                observer.on_stage(champion, Stage.CONFIRM)
+                confirmed = confirm(judge, champion, seed, run.scratch)
         except StorageInternalError as error:  # SQLite's: a full disk, for one
             raise UsageError(f"{run.study}: {error}") from None
         except KeyboardInterrupt:
             if not ledger.rows:
                 raise
             interrupted = True
-        summary = summarise(ledger.rows, run.path, settings, confirmed, interrupted, time.monotonic() - started)
+        summary = summarise(ledger.rows, settings, target, confirmed, interrupted, time.monotonic() - started)
     run.write("summary.json", summary.to_json())
     return summary
 
@@ -69,8 +75,12 @@ def climb(
 ) -> Candidate:
     """The loop itself: returns the last champion when the time, the candidates or the ideas have run out."""
     settings, judged = judge.settings, 0
+    waiting = untimed(run, ledger, judge)
     while time.monotonic() - started < 60 * settings.minutes and judged != settings.candidates:
-        candidate = proposer.propose(History(seed, champion, ledger.rows))
+        if waiting:
+            candidate: Candidate | None = beside(waiting.pop(0), champion, judge.variants)
+        else:
+            candidate = proposer.propose(History(seed, champion, ledger.rows))
         if candidate is None:
             break
         began = time.monotonic()
@@ -88,35 +98,76 @@ def climb(
     return champion
 
 
+def untimed(run: RunFolder, ledger: Ledger, judge: Judge) -> list[Candidate]:
+    """What waits to be timed, of the ops that are searched, oldest first; nothing where it cannot be."""
+    if not judge.target.measures:
+        return []
+    return [run.load(row.id) for row in unmeasured(ledger.rows) if row.op in judge.settings.ops]
+
+
+def beside(candidate: Candidate, champion: Candidate, variants: Mapping[str, Mapping[str, Variant]]) -> Candidate:
+    """A candidate's kernel beside the champion's others, which may have changed since: then it is another candidate."""
+    spec = candidate.configuration.kernels[candidate.changed]
+    configuration = champion.configuration.with_kernel(candidate.changed, spec)
+    identity = identify(configuration, variants)
+    if identity == candidate.id:
+        return candidate
+    return replace(candidate, id=identity, parent=champion.id, configuration=configuration)
+
+
 def start(judge: Judge, run: RunFolder, ledger: Ledger, started: float) -> tuple[Candidate, Candidate]:
     """The seed, shown to be sound, and the champion to begin with: the ledger's, in a new run the seed."""
     seed = seed_candidate(judge.variants, judge.settings.io)
     if ledger.rows and ledger.rows[0].id != seed.id:
-        raise UsageError(f"{run.path}: the {PLAIN} kernels have changed since this search began; start another")
+        changed = f"the ops or their {PLAIN} kernels have changed since this search began"
+        raise UsageError(f"{run.path}: {changed}; start another")
+    best = ledger.champion()
+    champion = run.load(best.id) if best else seed
+    for recorded in (champion, *untimed(run, ledger, judge)):
+        same_sources(recorded, judge, run)
     judge.measure_seed(seed, tuple(op for op in judge.settings.ops if op in OPS))
+    in_engine = bool(ledger.rows) and ledger.rows[0].stage is Stage.ENGINE
+    engine = judge.check_engine(seed) if judge.target.measures and not in_engine else None
     if not ledger.rows:
         run.record(seed, judge.variants)
-        engine = judge.check_engine(seed)
         ledger.append(seed_row(seed, engine, time.monotonic() - started))
         judge.observer.on_row(ledger.rows[0])
-    best = ledger.champion() or ledger.rows[0]
-    champion = run.load(best.id)
-    named = champion.configuration.kernels.items()
-    gone = any(spec.variant not in judge.variants[op] for op, spec in named)
-    if gone or identify(champion.configuration, judge.variants) != champion.id:
-        raise UsageError(f"{run.path}: a kernel of champion {champion.id} has changed or is gone; start another search")
-    judge.observer.on_champion(champion, best)
+    judge.observer.on_champion(champion, best or ledger.rows[0])
     return seed, champion
 
 
-def usable_variants(settings: SearchSettings) -> dict[str, dict[str, Variant]]:
-    """The variants that this machine can build, by op and name. UsageError when an op has no plain one."""
+def same_sources(candidate: Candidate, judge: Judge, run: RunFolder) -> None:
+    """UsageError when a recorded candidate's kernels are not those in the folder of kernels any more."""
+    named = candidate.configuration.kernels.items()
+    gone = any(spec.variant not in judge.variants.get(op, {}) for op, spec in named)
+    if gone or identify(candidate.configuration, judge.variants) != candidate.id:
+        raise UsageError(
+            f"{run.path}: a kernel of candidate {candidate.id} has changed or is gone; start another search"
+        )
+
+
+def searchable(settings: SearchSettings, target: Target) -> tuple[str, ...]:
+    """What the search may change: an I/O policy only where it can be timed. UsageError when that leaves nothing."""
+    parts = tuple(part for part in settings.ops if target.measures or part != IO)
+    if not parts:
+        raise UsageError(f"op=io with target={target.name}: an I/O policy can only be timed, on {target.elsewhere}")
+    return parts
+
+
+def usable_variants(settings: SearchSettings, target: Target) -> dict[str, dict[str, Variant]]:
+    """The variants that this machine can build, by op and name.
+
+    An op without any stays with MLX's own. UsageError when it is to be searched, or has no plain variant.
+    """
     usable: dict[str, dict[str, Variant]] = {}
     for op in OPS:
-        listed = list_variants(settings.kernels, op, settings.target)
-        usable[op] = {variant.name: variant for variant in listed if not missing_features(variant)}
+        folder = settings.kernels / op / target.name
+        if op not in settings.ops and not any(folder.glob("*")):
+            continue
+        listed = list_variants(settings.kernels, op, target.name)
+        usable[op] = {variant.name: variant for variant in listed if target.usable(variant)}
         if PLAIN not in usable[op]:
-            raise UsageError(f"{settings.kernels / op / settings.target} has no usable variant named {PLAIN}")
+            raise UsageError(f"{folder} has no usable variant named {PLAIN}")
     return usable
 
 
@@ -130,23 +181,33 @@ def seed_candidate(variants: dict[str, dict[str, Variant]], io: Mapping[str, int
 
 def summarise(
     rows: list[Row],
-    run: Path,
     settings: SearchSettings,
+    target: Target,
     confirmed: Confirmed | None,
     interrupted: bool,
     seconds: float,
 ) -> Summary:
     """The summary of a search, the rows of an earlier part that it resumed included."""
     kept = [row for row in rows if row.status is Status.KEPT]
+    waiting = len(unmeasured(rows))
     gain = headline(confirmed, settings.ops) if confirmed else None
     return Summary(
-        run=run,
-        evaluated=len(rows) - 1,
+        run=settings.run,
+        evaluated=len(latest(rows)) - 1,
         kept=len(kept) - 1,
+        unmeasured=waiting,
         champion=kept[-1].id,
         speedup=gain.value if gain else None,
         speedup_low=gain.low if gain else None,
         confirmed=confirmed,
         interrupted=interrupted,
+        next=go_on(settings, target) if interrupted or waiting else "",
         seconds=seconds,
     )
+
+
+def go_on(settings: SearchSettings, target: Target) -> str:
+    """The command that goes on with a search, and where."""
+    chosen = "" if target.name == "cpu" else f" target={target.name}"
+    where = f" on {target.elsewhere}" if target.elsewhere else ""
+    return f"nightforge search --resume run={settings.run}{chosen}{where}"

@@ -61,11 +61,11 @@ def bench(
     case = candidate.contract.bench[0]
     job = {
         "kind": "bench",
+        "device": candidate.backend.device,
         "inputs": str(inputs.resolve()),
         "input_order": [tensor.name for tensor in candidate.contract.inputs],
         "outputs": output_arrays(candidate.contract, case),
-        "dims": [case.dims[name] for name in candidate.contract.dims],
-        "arms": {CHAMPION: champion.entry(case), CANDIDATE: candidate.entry(case)},
+        "arms": {CHAMPION: champion.call(case), CANDIDATE: candidate.call(case)},
         "blocks": plan.blocks,
         "budget_s": plan.budget_s,
     }
@@ -94,11 +94,12 @@ class EngineArm:
 
 @dataclass(frozen=True)
 class EngineSetting:
-    """Where the engine stage finds things: packed model, contracts and variants, compiled libraries."""
+    """Where the engine stage finds things: packed model, contracts and variants, compiled libraries; MLX's device."""
 
     packed: Path
     kernels: Path
     cache: Path
+    device: str
 
 
 def run_engine(
@@ -119,6 +120,7 @@ def run_engine(
     answers.unlink(missing_ok=True)
     job = {
         "kind": "engine",
+        "device": setting.device,
         "packed": str(setting.packed.resolve()),
         "kernels": str(setting.kernels.resolve()),
         "cache": str(setting.cache.resolve()),

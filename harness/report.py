@@ -11,7 +11,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from baseline.errors import UsageError
 from harness.candidate import Status
-from harness.ledger import Row, load_rows
+from harness.ledger import Row, latest, load_rows, unmeasured
 
 # Okabe and Ito's palette, which colour-blind readers can tell apart; the shapes differ too.
 GREEN, ORANGE, BLUE, PINK, SKY, GREY = "#009E73", "#D55E00", "#0072B2", "#CC79A7", "#56B4E9", "#999999"
@@ -30,14 +30,17 @@ class Point:
 
 
 def points(rows: Sequence[Row]) -> list[Point]:
-    """The candidates of a ledger without the seed.
+    """The candidates of a ledger without the seed, numbered by their rows; one that was measured later comes once.
 
     A row's speed-up is over the champion of its time, so an op's over the seed is the product of those kept
     before it with its own.
     """
     best: dict[str, float] = {}
     made = []
+    kept = latest(rows)
     for number, row in enumerate(rows[1:], start=1):
+        if row not in kept:
+            continue
         before = best.get(row.op, 1.0)
         speedup = before * row.speedup if row.status in MEASURED else np.nan
         best[row.op] = speedup if row.status is Status.KEPT else before
@@ -45,14 +48,23 @@ def points(rows: Sequence[Row]) -> list[Point]:
     return made
 
 
-def write_report(run: Path) -> tuple[Path, Path]:
-    """Write `progress.png` and `kept.md` into a run folder. UsageError when it holds no ledger."""
+def write_report(run: Path) -> tuple[Path | None, Path]:
+    """Write `progress.png` and `kept.md` into a run folder. UsageError when it holds no ledger.
+
+    No chart (None) where candidates wait to be timed and none was: it would have nothing to show.
+    """
     rows = load_rows(run / "ledger.tsv")
     if not rows:
         raise UsageError(f"{run} holds no search: it has no ledger.tsv with rows")
     chart, table = run / "progress.png", run / "kept.md"
-    draw(points(rows), chart)
-    table.write_text(kept_table(points(rows)))
+    made = points(rows)
+    waiting = len(unmeasured(rows))
+    left = f"\nRight and clean, and not measured yet: {waiting}.\n" if waiting else ""
+    table.write_text(kept_table(made) + left)
+    if waiting and not any(point.row.status in MEASURED for point in made):
+        chart.unlink(missing_ok=True)
+        return None, table
+    draw(made, chart)
     return chart, table
 
 
@@ -72,7 +84,9 @@ def draw(made: Sequence[Point], path: Path) -> None:
         GREY,
         "discarded",
     )
-    _scatter(axes, [p for p in made if p.speedup != p.speedup], floor, "x", ORANGE, "failed")
+    untimed = [p for p in made if p.speedup != p.speedup]
+    _scatter(axes, [p for p in untimed if p.row.status is not Status.UNMEASURED], floor, "x", ORANGE, "failed")
+    _scatter(axes, [p for p in untimed if p.row.status is Status.UNMEASURED], floor, "|", GREY, "unmeasured")
     _scatter(axes, [p for p in made if p.row.status is Status.KEPT], None, "o", GREEN, "kept")
     _label(axes, [p for p in made if p.row.status is Status.KEPT])
     if top > 3:
@@ -86,7 +100,7 @@ def draw(made: Sequence[Point], path: Path) -> None:
     axes.grid(axis="y", alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
     if made:
-        figure.legend(fontsize=11, loc="outside upper center", ncols=3, frameon=False)
+        figure.legend(fontsize=11, loc="outside upper center", ncols=4, frameon=False)
     figure.savefig(path)
 
 

@@ -42,14 +42,17 @@ def to_row(candidate: Candidate, verdict: Verdict, seconds: float, elapsed_s: fl
     )
 
 
-def seed_row(seed: Candidate, engine: EngineResult, seconds: float) -> Row:
-    """The first row of a ledger: the seed is the first champion, and everything is measured against it."""
+def seed_row(seed: Candidate, engine: EngineResult | None, seconds: float) -> Row:
+    """The first row of a ledger: the seed is the first champion, and everything is measured against it.
+
+    `engine` is None where nothing is measured: the seed was not in the engine yet, which its stage says.
+    """
     return Row(
         id=seed.id,
         parent="",
         proposer=seed.proposer,
         status=Status.KEPT,
-        stage=Stage.ENGINE,
+        stage=Stage.ENGINE if engine else Stage.CHECK,
         reason="",
         op="",
         variant="",
@@ -63,7 +66,7 @@ def seed_row(seed: Candidate, engine: EngineResult, seconds: float) -> Row:
         build_s=0.0,
         check_s=0.0,
         bench_s=0.0,
-        engine_s=engine.seconds,
+        engine_s=engine.seconds if engine else 0.0,
         seconds=seconds,
         elapsed_s=seconds,
         hypothesis=seed.hypothesis,

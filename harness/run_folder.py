@@ -1,30 +1,49 @@
 """What a run leaves on disk, beside the ledger: a folder for each candidate, the settings, the summary."""
 
+import hashlib
 import json
 import shutil
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from baseline.errors import CheckError, UsageError
+from baseline.manifest import load_manifest
 from baseline.variant import Variant
 from harness.candidate import Candidate
 from harness.judge import Verdict
 from harness.ledger import load_rows
-from harness.settings import SearchSettings, writable
+from harness.settings import OPS, SearchSettings, writable
 
 # What must not change between a search and its resumption: rows of two searches do not belong in one ledger.
-FIXED = ("packed", "golden", "kernels", "target", "io", "min_gain")
+FIXED = ("target", "io", "min_gain")
 
 
-def _same_search(path: Path, settings: SearchSettings) -> None:
+def contents(settings: SearchSettings) -> dict[str, str]:
+    """Hashes of what must not change either. The folders may: a search can be resumed on another machine."""
+    contracts = [settings.kernels / op / "contract.yaml" for op in OPS]
+    return {
+        "model": load_manifest(settings.packed).source.fingerprint,
+        "golden record": _digest(sorted(settings.golden.glob("golden.*"))),
+        "contracts": _digest([path for path in contracts if path.exists()]),
+    }
+
+
+def _digest(paths: list[Path]) -> str:
+    return hashlib.sha256(b"\0".join(path.read_bytes() for path in paths)).hexdigest()[:12]
+
+
+def _same_search(path: Path, now: Mapping[str, Any]) -> None:
     """UsageError when a search is resumed with other settings than it began with."""
     if not path.exists():
         return
-    began, now = json.loads(path.read_text()), json.loads(json.dumps(asdict(settings), default=str))
-    for name in FIXED:
-        if began[name] != now[name]:
-            raise UsageError(f"{path.parent}: this search began with {name} {began[name]}, not {now[name]}")
+    began = json.loads(path.read_text())
+    fixed = [(name, began[name], now[name]) for name in FIXED]
+    fixed += [(name, began["contents"][name], found) for name, found in now["contents"].items()]
+    for name, old, new in fixed:
+        if old != new:
+            raise UsageError(f"{path.parent}: this search began with {name} {old}, not {new}")
 
 
 class RunFolder:
@@ -39,10 +58,11 @@ class RunFolder:
             raise UsageError(f"{self.path} already holds a search: resume it, or choose another folder")
         if not self.ledger.exists() and settings.resume:
             raise UsageError(f"{self.path} holds no search to resume: there is no {self.ledger.name}")
-        _same_search(self.path / "settings.json", settings)
+        record = json.loads(json.dumps(asdict(settings), default=str)) | {"contents": contents(settings)}
+        _same_search(self.path / "settings.json", record)
         writable(settings.cache)
         self.scratch = writable(self.path / "scratch")
-        self.write("settings.json", asdict(settings))
+        self.write("settings.json", record)
 
     def write(self, name: str, record: Any) -> None:
         """Writes a JSON file, whole or not at all."""

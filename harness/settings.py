@@ -8,7 +8,8 @@ from pathlib import Path
 from baseline.errors import UsageError
 
 # qmatvec first: most of a small model's time is spent there, so that later engine runs are short.
-OPS = ("qmatvec", "expert_gate_up", "expert_down")
+OPS = ("qmatvec", "expert_gate_up", "expert_down", "gated_delta_step")
+TARGETS = ("cpu", "metal")
 
 
 DEFAULT_IO: Mapping[str, int | str] = {
@@ -55,8 +56,8 @@ class SearchSettings:
                 raise UsageError(f"op must be among {', '.join(allowed)}, got {op!r}")
         if not self.ops:
             raise UsageError(f"a search needs at least one op of {', '.join(allowed)}")
-        if self.target != "cpu":
-            raise UsageError(f"target must be cpu, got {self.target!r}")
+        if self.target not in TARGETS:
+            raise UsageError(f"target must be {' or '.join(TARGETS)}, got {self.target!r}")
         for name in ("minutes", "timeout_s"):
             if not getattr(self, name) > 0:
                 raise UsageError(f"{name} must be more than 0, got {getattr(self, name)}")

@@ -8,6 +8,7 @@ that makes them comparable between random inputs of which one is far worse condi
 import math
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,9 +17,10 @@ from numpy.typing import NDArray
 
 from baseline.contract import Case, Contract
 from baseline.elements import STORAGE, Array, widen
+from baseline.errors import UsageError
 from baseline.reference import oracle
 from baseline.samples import sample_inputs
-from harness.build import OpLibrary
+from harness.build import OpLibrary, first_error
 from harness.candidate import Checked, Failure, Status
 from harness.child import array_hash
 from harness.guarded import POISON
@@ -36,7 +38,6 @@ SMALLEST = {
     "bfloat16": 2.0**-126,
 }  # below it an element has no precision
 EDGE_ROWS, RANDOM_ROWS = 64, 512  # of a matrix with more rows than these: the oracle is slow
-BENCH_DIMS = 1  # rows, experts, pairs of the bench shape that are checked: the oracle is slow
 
 
 @dataclass(frozen=True)
@@ -65,10 +66,16 @@ STATUS = {
 
 @dataclass(frozen=True)
 class Trial:
-    """One call of a kernel: a case of the contract and the kind of its activations."""
+    """One call of a kernel: a case of the contract and the kind of its activations.
+
+    partial: where the backend is too slow for the case, only its first threadgroup runs, and no result is compared.
+    sanitize: whether an emulated launch is run in every order of its threads, not in one alone.
+    """
 
     case: Case
     recipe: str
+    partial: bool = False
+    sanitize: bool = True
 
     @property
     def label(self) -> str:
@@ -76,19 +83,31 @@ class Trial:
         shown = {name: v for name, v in {**self.case.constants, **self.case.dims}.items() if "_" not in name}
         return " ".join(f"{name}={value}" for name, value in shown.items()) + f", {self.recipe} x"
 
-    @property
-    def kind(self) -> str:
-        """The type of the activations and outputs, which decides the size of rounding errors."""
-        return str(self.case.constants["T"])
+    def of(self, output: str) -> str:
+        """Names one output of the trial."""
+        return f"{output}: {self.label}"
 
 
 def trials(library: OpLibrary) -> list[Trial]:
-    """Every supported check case with every kind of activations, and a smaller cut of each bench case."""
-    listed = [Trial(case, recipe) for case in library.check_cases for recipe in RECIPES]
-    for case in library.contract.bench:
-        dims = {name: min(size, BENCH_DIMS) for name, size in case.dims.items()}
-        listed.append(Trial(Case(case.constants, dims), "normal"))
+    """Every supported check case with every kind of activations, and a smaller cut of each bench case.
+
+    The activations hardly decide what a sanitizer finds: the first kind of each case is enough for it.
+    """
+    first, partial = next(iter(RECIPES)), not library.backend.full_size
+    listed = [Trial(case, recipe, sanitize=recipe == first) for case in library.check_cases for recipe in RECIPES]
+    listed += [Trial(cut(library.contract, case), first, partial) for case in library.contract.bench]
     return listed
+
+
+def cut(contract: Contract, case: Case) -> Case:
+    """The case with its dims cut to the least that its shapes can be computed for: the oracle is slow."""
+    for most in range(1, max(case.dims.values())):
+        smaller = Case(case.constants, {name: min(size, most) for name, size in case.dims.items()})
+        with suppress(UsageError):  # a dim that a constant does not divide
+            for tensor in (*contract.inputs, *contract.outputs):
+                contract.shape(tensor, smaller)
+            return smaller
+    return case
 
 
 def make_inputs(contract: Contract, trial: Trial, seed: int) -> dict[str, Array]:
@@ -102,28 +121,35 @@ def make_inputs(contract: Contract, trial: Trial, seed: int) -> dict[str, Array]
 
 
 def verify(library: OpLibrary, noise: Mapping[str, float], seed: int, folder: Path, timeout_s: float) -> Checked:
-    """Runs every trial in one child and compares. `noise`: the plain kernel's error in each trial (`measure_noise`).
+    """Runs every trial in one child and compares. `noise`: the plain kernel's error in each output (`measure_noise`).
 
     The inputs come from `seed`, which the child does not see, and so do the oracle's answers.
     """
     started = time.perf_counter()
     errors: dict[str, float] = {}
 
-    def end(ran: bool, failure: Failure | None) -> Checked:
+    def end(ran: bool, failure: Failure | None, findings: tuple[str, ...] = ()) -> Checked:
         seconds = time.perf_counter() - started
-        return Checked(ran, ran and failure is None, errors, seconds, failure)
+        return Checked(ran, ran and failure is None, errors, seconds, failure, findings)
 
     listed = trials(library)
     inputs = [make_inputs(library.contract, t, seed + i) for i, t in enumerate(listed)]
     result = run_child(_job(library, listed, inputs, folder), folder, timeout_s)
     if result.status is not ChildStatus.OK:
         return end(False, Failure(STATUS[result.status], result.reason))
+    if "refused" in result.payload:
+        return end(False, Failure(Status.FAILED_BUILD, first_error(result.payload["refused"])))
+    reports = result.payload["calls"]
     for trial, given, report, outputs in zip(
-        listed, inputs, result.payload["calls"], _outputs(library.contract, listed, folder), strict=True
+        listed, inputs, reports, _outputs(library.contract, listed, folder), strict=True
     ):
+        if report["findings"]:
+            reason = f"{report['findings'][0]} ({trial.label})"
+            return end(True, Failure(Status.UNSAFE, reason), tuple(report["findings"]))
         problem = _misbehaviour(given, report)
-        if problem is None:
-            errors[trial.label], problem = _compare(library.contract, trial, given, outputs, noise[trial.label])
+        if problem is None and not trial.partial:
+            found, problem = _compare(library.contract, trial, given, outputs, noise)
+            errors |= found
         if problem is not None:
             return end(True, Failure(Status.WRONG, f"{problem} ({trial.label})"))
     return end(True, None)
@@ -134,19 +160,29 @@ def measure_noise(plain: OpLibrary, seed: int, folder: Path, timeout_s: float) -
 
     Their size is not judged here, but everything else about the kernel is.
     """
-    limitless = {trial.label: math.inf for trial in trials(plain)}
+    kinds = _kinds(plain)
+    limitless = dict.fromkeys(kinds, math.inf)
     runs = [verify(plain, limitless, seed + run * len(limitless), folder, timeout_s) for run in range(NOISE_RUNS)]
     failed = next((run for run in runs if run.failure is not None), None)
     if failed is not None:
         return failed
-    errors = {label: max(run.errors[label] for run in runs) for label in limitless}
-    # A trial with one output can come out exact by luck; its kind's typical error is no luck.
+    errors = {label: max(run.errors[label] for run in runs) for label in kinds}
+    # A trial with one element of output can come out exact by luck; its kind's typical error is no luck.
     typical = {
-        kind: float(np.median([errors[t.label] for t in trials(plain) if t.kind == kind]))
-        for kind in {t.kind for t in trials(plain)}
+        kind: float(np.median([errors[label] for label in kinds if kinds[label] == kind])) for kind in {*kinds.values()}
     }
-    noise = {t.label: max(errors[t.label], typical[t.kind]) for t in trials(plain)}
+    noise = {label: max(errors[label], typical[kind]) for label, kind in kinds.items()}
     return Checked(True, True, noise, sum(run.seconds for run in runs))
+
+
+def _kinds(library: OpLibrary) -> dict[str, tuple[str, str]]:
+    """For each output of each trial, what decides the size of its rounding errors: which output it is, and T."""
+    return {
+        trial.of(output.name): (output.name, str(trial.case.constants["T"]))
+        for trial in trials(library)
+        if not trial.partial
+        for output in library.contract.outputs
+    }
 
 
 def _job(library: OpLibrary, listed: list[Trial], inputs: list[dict[str, Array]], folder: Path) -> dict[str, object]:
@@ -154,15 +190,16 @@ def _job(library: OpLibrary, listed: list[Trial], inputs: list[dict[str, Array]]
     np.savez(folder / "check.inputs.npz", allow_pickle=False, **arrays)
     calls = [
         {
-            **library.entry(trial.case),
-            "dims": [trial.case.dims[name] for name in library.contract.dims],
+            **library.call(trial.case),
+            "first_threadgroup": trial.partial,
+            "sanitize": trial.sanitize,
             "inputs": [f"{i}.{name}" for name in given],
             "outputs": output_arrays(library.contract, trial.case),
         }
         for i, (trial, given) in enumerate(zip(listed, inputs, strict=True))
     ]
     files = {kind: str((folder / f"check.{kind}.npz").resolve()) for kind in ("inputs", "outputs")}
-    return {"kind": "check", "calls": calls, **files}
+    return {"kind": "check", "device": library.backend.device, "calls": calls, **files}
 
 
 def output_arrays(contract: Contract, case: Case) -> list[dict[str, object]]:
@@ -191,16 +228,16 @@ def _misbehaviour(given: Mapping[str, Array], report: Mapping[str, object]) -> s
 
 
 def _compare(
-    contract: Contract, trial: Trial, given: dict[str, Array], outputs: Mapping[str, Array], noise: float
-) -> tuple[float, str | None]:
-    """The largest error of the outputs in units of their sensitivity, and what is wrong with them, if anything."""
-    worst = 0.0
+    contract: Contract, trial: Trial, given: dict[str, Array], outputs: Mapping[str, Array], noise: Mapping[str, float]
+) -> tuple[dict[str, float], str | None]:
+    """The largest error of each output in units of its sensitivity, and what is wrong with one, if anything."""
+    errors: dict[str, float] = {}
     for tensor in contract.outputs:
         kind = contract.element_type(tensor, trial.case.constants)
         got = outputs[tensor.name]
         unwritten = _unwritten(got)
         if unwritten.any():
-            return worst, f"left {unwritten.sum()} of {got.size} elements of {tensor.name} unwritten"
+            return errors, f"left {unwritten.sum()} of {got.size} elements of {tensor.name} unwritten"
         rowwise = {t.name for t in contract.inputs if t.shape[0] == tensor.shape[-1]}
         columns = _columns(got.shape[-1]) if rowwise else np.arange(got.shape[-1])
         cut = {name: array[columns] if name in rowwise else array for name, array in given.items()}
@@ -209,15 +246,15 @@ def _compare(
         error = np.abs(values - expected)
         at = np.unravel_index(np.argmax(np.where(np.isnan(error), np.inf, error)), error.shape)
         rms = math.sqrt(np.mean(np.square(expected)))
-        limit = max(FACTOR * noise * sensitivity, FLOOR[kind] * rms, SMALLEST[kind])
-        worst = max(worst, float(error[at]) / sensitivity)
+        limit = max(FACTOR * noise[trial.of(tensor.name)] * sensitivity, FLOOR[kind] * rms, SMALLEST[kind])
+        errors[trial.of(tensor.name)] = float(error[at]) / sensitivity
         if not (error[at] <= limit and np.isfinite(error[at])):
             place = ", ".join(map(str, (*at[:-1], columns[at[-1]])))
-            return worst, (
+            return errors, (
                 f"{tensor.name}[{place}] is {float(values[at]):.7g}, not {float(expected[at]):.7g}: "
                 f"off by {float(error[at]):.2e}, tolerance {limit:.2e}"
             )
-    return worst, None
+    return errors, None
 
 
 def _truth(
@@ -227,12 +264,12 @@ def _truth(
     constants = trial.case.constants
     expected = oracle(contract.op, constants, given)[output]
     random = np.random.default_rng(0)
-    activations = [tensor.name for tensor in contract.inputs if tensor.type == "T"]
+    activations = {t.name: contract.element_type(t, constants) for t in contract.inputs if t.type in ("T", "float32")}
     moved = 0.0
     for _ in range(1 if trial.case.constants in [case.constants for case in contract.bench] else DRAWS):
         nudged = dict(given)
-        for name in activations:
-            values = widen(given[name], str(constants["T"]))
+        for name, kind in activations.items():
+            values = widen(given[name], kind)
             nudged[name] = values * (1 + ULP * random.standard_normal(values.shape))
         # float64 values pass through the oracle's widening unchanged under the name of float32
         shifted = oracle(contract.op, {**constants, "T": "float32"}, nudged)[output]

@@ -1,13 +1,14 @@
 """The rule-based proposer: a child of the champion that changes one thing, suggested by Optuna."""
 
+import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from optuna.trial import Trial
 
 from baseline.variant import Choice, Variant
-from harness.candidate import IO, Candidate, Configuration, KernelSpec, changed_part, identify
-from harness.ledger import Row
+from harness.candidate import IO, Candidate, Configuration, KernelSpec, identify
+from harness.ledger import Row, unmeasured
 from harness.propose.base import History, Proposer
 from harness.study import CANDIDATE, Study
 
@@ -48,16 +49,16 @@ class Mutate(Proposer):
 
     def propose(self, history: History) -> Candidate | None:
         """See `Proposer`."""
-        champion = history.champion
-        moves = [move for move in self._moves(champion.configuration) if self._is_new(move, history)]
-        if not moves:
-            return None
-        first = next((move for move in moves if move.knob == VARIANT), None)
-        trial, move = self._draw(champion.configuration, moves, first)
-        candidate = self._candidate(champion, move)
-        trial.set_user_attr(CANDIDATE, candidate.id)
-        self._trial = trial
-        return candidate
+        for parent, parts in self._parents(history):
+            moves = [move for move in self._moves(parent.configuration, parts) if self._is_new(move, parent, history)]
+            if moves:
+                configuration = parent.configuration
+                trial, move = self._draw(configuration, moves, self._fixed(configuration, parts, moves))
+                candidate = self._candidate(parent, move)
+                trial.set_user_attr(CANDIDATE, candidate.id)
+                self._trial = trial
+                return candidate
+        return None
 
     def observe(self, candidate: Candidate, row: Row) -> None:
         """See `Proposer`."""
@@ -65,15 +66,33 @@ class Mutate(Proposer):
             self._study.tell(self._trial, row)
             self._trial = None
 
-    def _draw(self, parent: Configuration, moves: list[Move], first: Move | None) -> tuple[Trial, Move]:
+    def _parents(self, history: History) -> Iterator[tuple[Candidate, list[str]]]:
+        """Whose children may be proposed, and which of their parts may change: the champion, then the candidates of
+        which nobody knows yet whether they would have beaten it, each in the part that it changed itself."""
+        yield history.champion, self._parts
+        for row in unmeasured(history.rows):
+            if row.op in self._parts and row.variant in self._variants[row.op]:
+                spec = KernelSpec(row.variant, json.loads(row.tunables))
+                configuration = history.champion.configuration.with_kernel(row.op, spec)
+                yield Candidate(row.id, row.parent, row.proposer, row.hypothesis, configuration, row.op), [row.op]
+
+    def _draw(self, parent: Configuration, moves: list[Move], fixed: Mapping[str, object]) -> tuple[Trial, Move]:
+        """A trial whose parameters are one of `moves`; `fixed` are those that Optuna is not asked for."""
         for _ in range(DRAWS):
-            trial = self._study.ask(self._parameters(parent, first) if first else None)
+            trial = self._study.ask(fixed)
             move = self._suggest(trial, parent)
             if move in moves:
                 return trial, move
             self._study.tell(trial, None)
         trial = self._study.ask(self._parameters(parent, moves[0]))
         return trial, self._suggest(trial, parent)
+
+    def _fixed(self, parent: Configuration, parts: Sequence[str], moves: list[Move]) -> Mapping[str, object]:
+        """The other variants come first, in order; of a parent that may change in one part, that part is set."""
+        first = next((move for move in moves if move.knob == VARIANT), None)
+        if first is not None:
+            return self._parameters(parent, first)
+        return {} if list(parts) == self._parts else {label("part", self._parts): parts[0]}
 
     def _knobs(self, part: str, parent: Configuration) -> dict[str, tuple[int | str, ...]]:
         """What can be changed in a part of `parent`, with the values that each knob can have."""
@@ -82,28 +101,25 @@ class Mutate(Proposer):
         variant = self._variants[part][parent.kernels[part].variant]
         return {VARIANT: tuple(self._variants[part]), **variant.tunables}
 
-    def _moves(self, parent: Configuration) -> Iterator[Move]:
-        for part in self._parts:
+    def _moves(self, parent: Configuration, parts: Sequence[str]) -> Iterator[Move]:
+        for part in parts:
             for knob, values in self._knobs(part, parent).items():
                 yield from (Move(part, knob, value) for value in values)
 
-    def _is_new(self, move: Move, history: History) -> bool:
+    def _is_new(self, move: Move, parent: Candidate, history: History) -> bool:
         """Whether the move leads to something that was not measured.
 
         A kernel that lost against an earlier champion of its op needs no second chance beside other kernels;
         an I/O policy does, because how much I/O matters depends on the kernels.
         """
-        child = self._candidate(history.champion, move)
-        if child.id in {history.seed.id, history.champion.id, *(row.id for row in history.rows)}:
-            return False
-        if move.part == IO:
-            return True
-        spec = child.configuration.kernels[move.part]
-        tried = {(row.op, row.variant, row.tunables) for row in history.rows}
-        return (
-            spec not in (c.configuration.kernels[move.part] for c in (history.seed, history.champion))
-            and (move.part, *changed_part(child)) not in tried
-        )
+        configuration, _ = self._apply(parent.configuration, move)
+        if move.part != IO:
+            spec = configuration.kernels[move.part]
+            known = {c.configuration.kernels[move.part].written() for c in (history.seed, history.champion)}
+            if spec.written() in known or (move.part, *spec.written()) in {row.kernel for row in history.rows}:
+                return False
+        ids = {history.seed.id, history.champion.id, *(row.id for row in history.rows)}
+        return identify(configuration, self._variants) not in ids
 
     def _names(self, part: str, parent: Configuration) -> str:
         return part if part == IO else f"{part}/{parent.kernels[part].variant}"
@@ -124,10 +140,10 @@ class Mutate(Proposer):
             label(f"{names}.{move.knob}", knobs[move.knob]): move.value,
         }
 
-    def _candidate(self, champion: Candidate, move: Move) -> Candidate:
-        configuration, hypothesis = self._apply(champion.configuration, move)
+    def _candidate(self, parent: Candidate, move: Move) -> Candidate:
+        configuration, hypothesis = self._apply(parent.configuration, move)
         identity = identify(configuration, self._variants)
-        return Candidate(identity, champion.id, "mutate", hypothesis, configuration, move.part)
+        return Candidate(identity, parent.id, "mutate", hypothesis, configuration, move.part)
 
     def _apply(self, parent: Configuration, move: Move) -> tuple[Configuration, str]:
         if move.part == IO:

@@ -29,6 +29,7 @@ BENCH = {
     "expert_down": {
         "H": 512,
         "I": 256,
+        "TOP": 2,
         "BITS": 4,
         "GROUP": 64,
         "T": "float32",
@@ -36,6 +37,7 @@ BENCH = {
         "STRIDE": 221184,
     }
     | {"DOWN_WEIGHT": 147456, "DOWN_SCALES": 212992, "DOWN_BIASES": 217088, "s": 2, "p": 2},
+    "gated_delta_step": {"HK": 2, "HV": 4, "DK": 64, "DV": 64, "T": "float32", "b": 1},
 }
 
 

@@ -31,6 +31,7 @@ def check_job(folder: Path, library: Path, x: np.ndarray) -> dict[str, Any]:
     """A check job of one call on `x`."""
     np.savez(folder / "inputs.npz", x=x)
     call = {
+        "backend": "cpu",
         "library": str(library),
         "symbol": "entry",
         "threads": 2,
@@ -39,4 +40,4 @@ def check_job(folder: Path, library: Path, x: np.ndarray) -> dict[str, Any]:
         "outputs": [{"name": "y", "dtype": "float32", "shape": list(x.shape)}],
     }
     files = {"inputs": str(folder / "inputs.npz"), "outputs": str(folder / "outputs.npz")}
-    return {"kind": "check", "calls": [call], **files}
+    return {"kind": "check", "device": "cpu", "calls": [call], **files}

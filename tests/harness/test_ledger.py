@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from baseline.errors import CheckError, UsageError
 from harness.candidate import Status
-from harness.ledger import HEADER, Ledger, Row, champion, decode, encode, frame, load_rows
+from harness.ledger import HEADER, Ledger, Row, champion, decode, encode, frame, latest, load_rows, unmeasured
 from tests.harness.rows import ROW, row
 
 nasty = st.text(st.one_of(st.sampled_from("\t\n\r\\tnr\u2028\x1c\x00"), st.characters(exclude_categories=["Cs"])))
@@ -76,3 +76,11 @@ def test_champion_is_the_last_kept_row():
     rows = [row(id="a"), row(id="b"), row(id="c", status=Status.WRONG)]
     assert champion(rows) == rows[1]
     assert champion(rows[2:]) is None
+
+
+def test_what_waits_is_what_no_row_has_timed():
+    waiting = [row(id=i, status=Status.UNMEASURED, variant=v, speedup=math.nan) for i, v in (("a", "x"), ("b", "y"))]
+    rows = [row(op=""), *waiting, row(id="c", variant="x", status=Status.TOO_SLOW)]  # another id: beside other kernels
+    assert unmeasured(rows) == [waiting[1]]
+    assert latest(rows) == [rows[0], waiting[1], rows[3]]
+    assert unmeasured([*rows, row(variant="y", status=Status.CRASHED)]) == []

@@ -7,6 +7,7 @@ from baseline.variant import Choice, parse_variant
 from harness.build import build
 from harness.candidate import Status
 from harness.measure import BenchPlan, bench, bench_inputs
+from harness.targets import Cpu
 from tests.harness.variants import BAD, RIGHT, write_variant
 
 PLAN = BenchPlan(blocks=(10, 10), budget_s=1.0)
@@ -18,7 +19,7 @@ def arms(kernels, cache, tmp_path):
 
     def library(name, body):
         path = write_variant(kernels, name, body)
-        return build(Choice.defaults(parse_variant(path)), load_contract(path.parent.parent), cache)[1]
+        return build(Choice.defaults(parse_variant(path)), load_contract(path.parent.parent), Cpu(), cache)[1]
 
     def run(champion, candidate, timeout_s=20.0):
         old, new = library("champion", champion), library("candidate", candidate)

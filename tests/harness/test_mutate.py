@@ -1,6 +1,7 @@
 """The proposer, on variants that exist only as headers: nothing is compiled."""
 
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from optuna.trial import TrialState
 
 from baseline.variant import parse_variant
 from harness.candidate import Candidate, Configuration, KernelSpec, Status, changed_part, identify
+from harness.loop import beside
 from harness.propose.base import History
 from harness.propose.mutate import IO_SPACE, Mutate
 from harness.settings import DEFAULT_IO
@@ -121,6 +123,16 @@ def test_a_kernel_that_lost_is_not_tried_beside_another(variants, seed, tmp_path
     assert not any(variant == "plain" for _, variant, _ in kernels)  # the seed's own kernels are known
 
 
+def test_what_waited_is_timed_beside_the_champion_of_then(variants, seed, tmp_path):
+    first, *_, last = (child for _, child in run(Mutate(Study(tmp_path / "s.db", 0), variants, OPS), seed, lambda _: 0))
+    assert beside(first, seed, variants) == first
+    champion = Candidate("a champion", seed.id, "", "", last.configuration, last.changed)
+    moved = beside(first, champion, variants)
+    assert changes(champion.configuration, moved.configuration) == [first.changed] != [last.changed]
+    assert (moved.id, moved.parent) == (identify(moved.configuration, variants), champion.id)
+    assert changed_part(moved) == changed_part(first)
+
+
 def test_only_the_parts_that_it_may_change(variants, seed, tmp_path):
     only_io = Mutate(Study(tmp_path / "a.db", 0), variants, ("io",))
     assert {child.changed for _, child in run(only_io, seed, lambda candidate: False)} == {"io"}
@@ -141,3 +153,17 @@ def test_the_same_seed_proposes_the_same(variants, seed, tmp_path):
         for name in ("a.db", "b.db")
     ]
     assert runs[0] == runs[1]
+
+
+def test_without_a_measurement_every_variants_tunables_are_proposed(variants, seed, tmp_path):
+    proposer = Mutate(Study(tmp_path / "s.db", 0), variants, OPS)
+    rows, proposed = [], []
+    while (candidate := proposer.propose(History(seed, seed, rows))) is not None:
+        assert len(proposed) < 50
+        assert changes(seed.configuration, candidate.configuration) == [candidate.changed]
+        rows.append(outcome(candidate, Status.UNMEASURED, math.nan))
+        proposer.observe(candidate, rows[-1])
+        proposed.append((candidate.changed, *changed_part(candidate)))
+    fast, odd = TUNABLES["fast"]["ROWS"], TUNABLES["odd"]["UNROLL"]
+    wanted = [("fast", {"ROWS": n}) for n in fast] + [("odd", {"UNROLL": n}) for n in odd]
+    assert sorted(proposed) == sorted((op, name, json.dumps(tunables)) for op in OPS for name, tunables in wanted)

@@ -54,6 +54,20 @@ def test_the_chart_is_a_picture_of_readable_size(tmp_path: Path, rows: list[Row]
     assert table.read_text().startswith("| # | op |")
 
 
+def test_no_chart_where_nothing_was_measured(tmp_path: Path) -> None:
+    waits = row(op="qmatvec", speedup=NAN, status=Status.UNMEASURED)
+    chart, table = write_report(write(tmp_path, [ROWS[0], waits, ROWS[4]]))
+    assert chart is None and "not measured yet: 1." in table.read_text()
+    chart, table = write_report(write(tmp_path, [*ROWS, row(op="io", status=Status.UNMEASURED, speedup=NAN)]))
+    assert chart is not None and "not measured yet: 1." in table.read_text()
+
+
+def test_a_candidate_measured_later_comes_once() -> None:
+    waits = row(op="qmatvec", speedup=NAN, status=Status.UNMEASURED)
+    (point,) = points([ROWS[0], waits, row(op="qmatvec", speedup=2.0)])
+    assert (point.number, point.speedup) == (2, 2.0)
+
+
 def test_a_folder_without_a_ledger_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="holds no search"):
         write_report(tmp_path)

@@ -37,7 +37,7 @@ def test_a_right_kernel(tmp_path):
     result = check(tmp_path, RIGHT)
     assert result.status is ChildStatus.OK, result
     assert np.array_equal(outputs(tmp_path), 2 * X)
-    assert result.payload["calls"] == [{"hashes": [array_hash(X)], "intact": True}]
+    assert result.payload["calls"] == [{"hashes": [array_hash(X)], "intact": True, "findings": []}]
 
 
 def test_a_kernel_that_loops_for_ever(tmp_path):
@@ -138,5 +138,5 @@ def test_ctrl_c_leaves_no_child(tmp_path):
 
 def test_a_failure_before_any_candidate_ran_is_the_harnesss_own(monkeypatch, tmp_path):
     job = check_job(tmp_path, compile_entry(tmp_path, RIGHT), X)
-    with pytest.raises(RuntimeError, match=r"(?s)a nonsense process failed before it ran a candidate:.*KeyError"):
+    with pytest.raises(RuntimeError, match=r"(?s)a nonsense process failed before it ran a candidate:.*ValueError"):
         run_child({**job, "kind": "nonsense"}, tmp_path, 20.0)

@@ -4,6 +4,7 @@ from baseline.contract import load_contract
 from baseline.variant import Choice, parse_variant
 from harness.build import build
 from harness.candidate import Status
+from harness.targets import Cpu
 from harness.verify import measure_noise, trials, verify
 from tests.harness.conftest import KERNELS
 from tests.harness.variants import BAD, RIGHT, write_variant
@@ -12,7 +13,7 @@ TIMEOUT_S = 20.0
 
 
 def built(path, cache):
-    return build(Choice.defaults(parse_variant(path)), load_contract(path.parent.parent), cache)
+    return build(Choice.defaults(parse_variant(path)), load_contract(path.parent.parent), Cpu(), cache)
 
 
 @pytest.fixture
@@ -70,13 +71,41 @@ def test_a_variant_without_the_bench_shape_fails_to_build(kernels, cache):
     assert library is None and "does not support the bench shape" in stage.failure.reason
 
 
-@pytest.mark.parametrize("op", ["expert_gate_up", "expert_down", "qmatvec"])
-def test_the_committed_kernels_pass_all_trials(op, cache, tmp_path):
+@pytest.mark.parametrize(
+    ("op", "name"),
+    [("expert_gate_up", "vector"), ("expert_down", "vector"), ("qmatvec", "vector"), ("gated_delta_step", "fused")],
+)
+def test_the_committed_kernels_pass_all_trials(op, name, cache, tmp_path):
     """At the contract's full list of shapes, the 397B's included."""
     plain = built(KERNELS / op / "cpu" / "plain.cpp", cache)[1]
     noise = measure_noise(plain, 1, tmp_path, 60)
-    vector = built(KERNELS / op / "cpu" / "vector.cpp", cache)[1]
-    assert len(trials(vector)) == 5 * 15 + 1
-    for library, seed in ((plain, 100), (vector, 200)):
+    fast = built(KERNELS / op / "cpu" / f"{name}.cpp", cache)[1]
+    assert len(trials(fast)) == 5 * len(fast.contract.check) + 1
+    for library, seed in ((plain, 100), (fast, 200)):
         checked = verify(library, noise.errors, seed, tmp_path, 60)
         assert checked.right, checked.failure
+
+
+@pytest.mark.parametrize(
+    ("wrong", "right", "reason"),
+    [
+        # y is rounded to the activations' type, the state must not be
+        ("state[d] += delta", "state[d] = to_float(from_float<T>(state[d])) + delta", "state_out["),
+        ("y[i] = ", "state[DK - 1] *= 1.00001f; y[i] = ", "state_out["),
+        ("read += state[d]", "read += float(float16(state[d]))", "y["),
+        ("y[i] = ", "if (i) y[i] = ", "left 1 of 10 elements of y unwritten"),
+        (
+            "float* state = state_out",
+            "float other[DK]; float* state = i == 0 ? other : state_out",
+            "left 32 of 320 elements of state_out unwritten",
+        ),
+    ],
+)
+def test_each_of_two_outputs_has_its_own_tolerance(wrong, right, reason, kernels, cache, tmp_path):
+    plain = kernels / "gated_delta_step" / "cpu" / "plain.cpp"
+    noise = measure_noise(built(plain, cache)[1], 1, tmp_path, TIMEOUT_S)
+    source = plain.read_text()
+    assert source.count(wrong) == 1
+    plain.with_name("wrong.cpp").write_text(source.replace(wrong, right))
+    checked = verify(built(plain.with_name("wrong.cpp"), cache)[1], noise.errors, 100, tmp_path, TIMEOUT_S)
+    assert checked.failure.status is Status.WRONG and checked.failure.reason.startswith(reason), checked.failure

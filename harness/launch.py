@@ -1,0 +1,65 @@
+"""A kernel in the child: what a job says about it, made ready to be called, and to be timed."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from baseline import native
+from baseline.elements import Array
+
+Arrays = Sequence[Array]
+"""In the contract's order, stored as `baseline.elements` stores them."""
+
+REFUSED = "Unable to build metal library"  # how MLX passes on what Apple's compiler says
+
+
+class Launch(ABC):
+    """One kernel and its run-time dims. `repetition_s`: the least that is worth timing with this kernel's clock."""
+
+    repetition_s = 0.0
+
+    @abstractmethod
+    def run(self, inputs: Arrays, outputs: Arrays) -> list[str]:
+        """Calls the kernel once and writes into `outputs`; returns what a sanitizer found, a line a finding."""
+
+    @abstractmethod
+    def place(self, inputs: Arrays, outputs: Arrays) -> Any:
+        """Copies of all arrays where `seconds` wants them."""
+
+    @abstractmethod
+    def seconds(self, copies: Sequence[Any]) -> float:
+        """Calls the kernel once on each of `copies` (see `place`); returns the mean seconds of a call."""
+
+
+class CpuLaunch(Launch):
+    """A C++ kernel, on raw memory."""
+
+    def __init__(self, call: Mapping[str, Any]) -> None:
+        self._kernel = native.CpuKernel(call["library"], call["symbol"], call["threads"])
+        self._dims = call["dims"]
+
+    def run(self, inputs: Arrays, outputs: Arrays) -> list[str]:
+        """See `Launch`."""
+        self._time(inputs, outputs)
+        return []
+
+    def place(self, inputs: Arrays, outputs: Arrays) -> Any:
+        """See `Launch`."""
+        return [a.copy() for a in inputs], [a.copy() for a in outputs]
+
+    def seconds(self, copies: Sequence[Any]) -> float:
+        """See `Launch`."""
+        return sum(self._time(*copy) for copy in copies) / len(copies)
+
+    def _time(self, inputs: Arrays, outputs: Arrays) -> float:
+        addresses = [[array.ctypes.data for array in arrays] for arrays in (inputs, outputs)]
+        return float(self._kernel.run(*addresses, self._dims)[0])
+
+
+def load(call: Mapping[str, Any]) -> Launch:
+    """The kernel that a job's call names (`OpLibrary.call`)."""
+    if call["backend"] == "cpu":
+        return CpuLaunch(call)
+    from harness import metal_launch  # a child that runs C++ starts without what it imports
+
+    return {"metal": metal_launch.MetalLaunch, "emulated": metal_launch.EmulatedLaunch}[call["backend"]](call)
