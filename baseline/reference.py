@@ -56,8 +56,10 @@ def _gate_up(constants: Instance, inputs: Tensors) -> dict[str, Float64]:
 def _down(constants: Instance, inputs: Tensors) -> dict[str, Float64]:
     h = widen(inputs["h"], str(constants["T"]))
     shape = (int(constants["H"]), int(constants["I"]))
-    experts = [_projection("DOWN", shape, constants, inputs["experts"][slot]) for slot in inputs["slot"]]
-    return {"y": np.stack([expert @ row for expert, row in zip(experts, h, strict=True)])}
+    experts = {slot: _projection("DOWN", shape, constants, inputs["experts"][slot]) for slot in set(inputs["slot"])}
+    products = np.stack([experts[slot] @ row for slot, row in zip(inputs["slot"], h, strict=True)])
+    weighted = widen(inputs["weight"], "float32")[:, None] * products
+    return {"y": weighted.reshape(-1, int(constants["TOP"]), shape[0]).sum(axis=1)}
 
 
 def _qmatvec(constants: Instance, inputs: Tensors) -> dict[str, Float64]:

@@ -12,7 +12,8 @@ def sample_inputs(
 ) -> dict[str, Array]:
     """Inputs by name, stored as baseline.elements stores them; activations are scale * normal + shift.
 
-    Those of a recurrence stay what a model gives: keys `k` of unit length, `g` and `beta` between 0 and 1.
+    Some stay what a model gives: keys `k` of unit length, `g` and `beta` between 0 and 1, and the routing `weight`s
+    of a token, which are positive and add up to about one.
     Weights are random words: every bit pattern is a valid packed weight. What an expert's record holds
     between its tensors is random too, so a kernel that reads it is found out.
     """
@@ -40,6 +41,8 @@ def _sample(
         return random.integers(0, case.dims[_index_of(tensor)], shape, dtype=np.int32)
     if tensor.type == "S":
         return _factors(tensor.name, case, random, shape)
+    if tensor.name == "weight":
+        return store(random.uniform(0.5, 1.5, shape) / int(case.constants["TOP"]), element)
     return store(_activations(tensor.name, random, shape, scale, shift), element)
 
 

@@ -254,8 +254,10 @@ def _down_ops(constants: Mapping[str, Any], quantized: Mapping[str, Any], dtype:
     parts = _Parts(constants, ("DOWN",), dtype)
 
     def run(inputs: Sequence[mx.array]) -> list[mx.array]:
-        h, experts, slot = inputs
+        h, experts, slot, weight = inputs
         (projection,) = parts(experts)
-        return [_gathered(h.astype(dtype)[:, None], projection, slot, quantized)]
+        y = _gathered(h.astype(dtype)[:, None], projection, slot, quantized)
+        y, weight = (a.reshape(-1, constants["TOP"], width) for a, width in ((y, constants["H"]), (weight, 1)))
+        return [(y * weight.astype(dtype)).sum(axis=-2)]
 
     return run

@@ -100,9 +100,9 @@ class Engine:
             for op, choice in (choices or {}).items()
         }
         for layer in self.experts:
-            instance = layer.slots.instance(self.dtype)
-            gate_up, down = (self._find(op, instance) for op in ("expert_gate_up", "expert_down"))
-            layer.configure(io, gate_up, down, self.dtype)
+            gate_up = self._find("expert_gate_up", layer.slots.instance(self.dtype))
+            down, combined = (self._find("expert_down", i) for i in layer.down_instances(self.dtype))
+            layer.configure(io, gate_up, down, combined, self.dtype)
         for linear in self.linears:
             linear.kernel = self._find("qmatvec", linear.instance(self.dtype))
         for delta in self.deltas:
@@ -117,6 +117,8 @@ class Engine:
             return [linear.instance(self.dtype) for linear in self.linears]
         if op == "gated_delta_step":
             return [delta.instance(self.dtype) for delta in self.deltas]
+        if op == "expert_down":
+            return [i for layer in self.experts for i in layer.down_instances(self.dtype)]
         return [layer.slots.instance(self.dtype) for layer in self.experts]
 
     def usage(self) -> Usage:

@@ -1,7 +1,7 @@
 """`StreamingExperts`: the one module that is swapped in to stream a Mixture-of-Experts model from disk."""
 
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import mlx.core as mx
@@ -11,6 +11,8 @@ from mlx_lm.models.switch_layers import SwiGLU, SwitchGLU
 
 from baseline import native
 from baseline.contract import Instance
+from baseline.engine.combine import Products
+from baseline.engine.kernels import Kernel
 from baseline.engine.policy import IoPolicy
 from baseline.errors import UsageError
 from baseline.manifest import LayerEntry
@@ -29,6 +31,14 @@ def one_token(k: int) -> tuple[mx.array, mx.array]:
     row, slot = mx.zeros(k, mx.int32), mx.arange(k, dtype=mx.int32)
     mx.eval(row, slot)
     return row, slot
+
+
+def weighted_sums(
+    kernel: Kernel, shape: Sequence[int], h: mx.array, records: mx.array, slot: mx.array, weight: mx.array
+) -> mx.array:
+    """expert_down: h [p, I] of p pairs, records [s, STRIDE / 4], slot and weight [p] -> shape, [p / TOP, H]."""
+    (y,) = kernel([h, records, slot, weight], [shape], [h.dtype], [slot.size, records.shape[0]])
+    return y
 
 
 class ExpertSlots:
@@ -53,10 +63,9 @@ class ExpertSlots:
             del self.glu[segment.projection][segment.tensor]
         return y
 
-    @property
-    def width(self) -> int:
-        """The experts' intermediate size I."""
-        return next(s.shape[0] for s in self.layer.segments if s.projection == "gate_proj")
+    def outputs(self, projection: str) -> int:
+        """The width of what a projection gives: I of gate_proj, H of down_proj."""
+        return next(s.shape[0] for s in self.layer.segments if s.projection == projection)
 
     def instance(self, dtype: mx.Dtype) -> Instance | None:
         """The compile-time constants of this layer's experts; None where they are not what the contracts describe."""
@@ -88,40 +97,65 @@ class StreamingExperts(nn.Module):
 
     A single token's experts are read by `expert_read` inside the graph. More tokens are grouped by expert: each
     expert that one of them needs is read once, `group` experts at a time, so that memory stays bounded.
+
+    `combined` is the number of experts a token uses where the block takes the weighted sum of what this returns and
+    nothing else (baseline.engine.combine.combines), and 0 elsewhere: with kernels, a single token then gets `Products`.
     """
 
-    def __init__(self, glu: SwitchGLU, layer: LayerEntry, folder: Path, index: int, group: int) -> None:
+    def __init__(
+        self, glu: SwitchGLU, layer: LayerEntry, folder: Path, index: int, group: int, combined: int = 0
+    ) -> None:
         super().__init__()
         self.slots = ExpertSlots(glu, layer)
         self.path = folder / layer.file
         self.index = index
         self.group = group
-        self.gate_up: native.CpuKernel | None = None
-        self.down: native.CpuKernel | None = None
+        self.combined = combined
+        self.gate_up: Kernel | None = None
+        self.down: Kernel | None = None
+        self.down_combined: Kernel | None = None
+
+    def down_instances(self, dtype: mx.Dtype) -> tuple[Instance | None, Instance | None]:
+        """The constants of expert_down for each pair by itself, and for a token's weighted sum where that is wanted."""
+        instance = self.slots.instance(dtype)
+        if instance is None:
+            return None, None
+        return {**instance, "TOP": 1}, {**instance, "TOP": self.combined} if self.combined else None
 
     def configure(
-        self, io: IoPolicy, gate_up: native.CpuKernel | None, down: native.CpuKernel | None, dtype: mx.Dtype
+        self,
+        io: IoPolicy,
+        gate_up: Kernel | None,
+        down: Kernel | None,
+        down_combined: Kernel | None,
+        dtype: mx.Dtype,
     ) -> None:
-        """Set the I/O policy and the two kernels, which compute in dtype; None leaves the experts to MLX's own ops."""
+        """Set the I/O policy and the kernels, which compute in dtype; None leaves the experts to MLX's own ops.
+
+        `down` and `down_combined` are those of the two `down_instances`; the latter can be None by itself.
+        """
         if (gate_up is None) != (down is None):
             raise UsageError("expert_gate_up and expert_down are configured together; got only one of them")
         layer = self.slots.layer
         self.io = io
         self.file = native.ExpertFile(str(self.path), self.index, layer.experts, layer.stride, io.cache == "direct")
-        self.gate_up, self.down, self.dtype = gate_up, down, dtype
+        self.gate_up, self.down, self.down_combined, self.dtype = gate_up, down, down_combined, dtype
 
-    def __call__(self, x: mx.array, indices: mx.array) -> mx.array:
+    def __call__(self, x: mx.array, indices: mx.array) -> mx.array | Products:
         if indices.size == indices.shape[-1]:
-            y = self._single(x.reshape(1, -1), indices)
-        else:
-            y = self._grouped(x.reshape(-1, x.shape[-1]), indices)
-        return y.reshape(*indices.shape, -1)
+            return self._single(x.reshape(1, -1), indices)
+        return self._grouped(x.reshape(-1, x.shape[-1]), indices).reshape(*indices.shape, -1)
 
-    def _single(self, x: mx.array, indices: mx.array) -> mx.array:
+    def _single(self, x: mx.array, indices: mx.array) -> mx.array | Products:
         if self.io.schedule == "eager":
             mx.eval(indices)
+        experts, shape = indices.reshape(-1), (*indices.shape, x.shape[-1])
         row, slot = one_token(indices.size)
-        return self._apply(x, row, indices.reshape(-1), slot)
+        if self.down_combined is None or x.dtype != self.dtype or indices.size != self.combined:
+            return self._apply(x, row, experts, slot).reshape(shape)
+        h, records = self._hidden(x, row, experts, slot)
+        combined = partial(weighted_sums, self.down_combined, (1, shape[-1]), h, records, slot)
+        return Products(shape, x.dtype, lambda: self._products(h, records, slot).reshape(shape), combined)
 
     def _grouped(self, x: mx.array, indices: mx.array) -> mx.array:
         mx.eval(indices)  # numpy would drop the exception of a failed read
@@ -142,17 +176,30 @@ class StreamingExperts(nn.Module):
 
     def _apply(self, x: mx.array, row: mx.array, experts: mx.array, slot: mx.array) -> mx.array:
         """Pair p is row[p] of x [r, H] times the expert experts[slot[p]] -> [p, H]."""
-        kernels = x.dtype == self.dtype
-        views = [] if self.gate_up and kernels else self.slots.segments
-        records, *tensors = native.expert_read(self.file, experts, views, self.io.threads, self.io.reads_per_expert)
+        if self.down is not None and x.dtype == self.dtype:
+            return self._products(*self._hidden(x, row, experts, slot), slot)
+        _, *tensors = self._read(experts, self.slots.segments)
+        if x.shape[0] == 1:
+            return self.slots(x, slot[None], tensors)
+        return self.slots(x[row], slot[:, None], tensors)
+
+    def _read(self, experts: mx.array, segments: Sequence[tuple[mx.Dtype, list[int], int]]) -> list[mx.array]:
+        """The experts' records [s, STRIDE / 4] and their segments."""
+        found = native.expert_read(self.file, experts, segments, self.io.threads, self.io.reads_per_expert)
         if self.io.schedule == "eager":
-            mx.eval(records)
-        if self.gate_up is None or self.down is None or not kernels:
-            if x.shape[0] == 1:
-                return self.slots(x, slot[None], tensors)
-            return self.slots(x[row], slot[:, None], tensors)
-        pairs, width = slot.size, self.slots.width
-        dims = [x.shape[0], experts.size, pairs]
-        (h,) = self.gate_up([x, records, row, slot], [(pairs, width)], [x.dtype], dims)
-        (y,) = self.down([h, records, slot], [(pairs, x.shape[1])], [x.dtype], [pairs, experts.size])
-        return y
+            mx.eval(found[0])
+        return found
+
+    def _hidden(self, x: mx.array, row: mx.array, experts: mx.array, slot: mx.array) -> tuple[mx.array, mx.array]:
+        """With kernels: the pairs' activations h [p, I], and the experts' records [s, STRIDE / 4]."""
+        assert self.gate_up is not None
+        (records,) = self._read(experts, [])
+        shape, dims = (slot.size, self.slots.outputs("gate_proj")), [x.shape[0], experts.size, slot.size]
+        (h,) = self.gate_up([x, records, row, slot], [shape], [x.dtype], dims)
+        return h, records
+
+    def _products(self, h: mx.array, records: mx.array, slot: mx.array) -> mx.array:
+        """With kernels: each pair's own output, [p, H]."""
+        assert self.down is not None
+        shape = (slot.size, self.slots.outputs("down_proj"))
+        return weighted_sums(self.down, shape, h, records, slot, mx.ones(slot.size))

@@ -9,6 +9,7 @@ from mlx.utils import tree_unflatten
 from mlx_lm.models.switch_layers import SwitchGLU
 from mlx_lm.utils import _get_classes, load_config, load_model, load_tokenizer
 
+from baseline.engine.combine import combines
 from baseline.engine.delta import KernelDelta, is_delta_net
 from baseline.engine.experts import StreamingExperts
 from baseline.engine.linear import KernelLinear
@@ -43,7 +44,7 @@ def load_streamed(
     model_class, arguments = _get_classes(config)
     model = model_class(arguments.from_dict(config))
     quantize(model, manifest)
-    stream_experts(model, folder, manifest, group=len(manifest.layers) * experts_per_token(config))
+    stream_experts(model, folder, manifest, experts_per_token(config))
     model.load_weights(str(folder / manifest.resident.file), strict=True)
     set_dtype(model, dtype)
     swap(model, {path: KernelLinear(m) for path, m in model.named_modules() if type(m) is nn.QuantizedLinear})
@@ -72,18 +73,19 @@ def quantize(model: nn.Module, manifest: Manifest) -> None:
     nn.quantize(model, class_predicate=parameters)
 
 
-def stream_experts(model: nn.Module, folder: Path, manifest: Manifest, group: int) -> None:
-    """Swap each SwitchGLU for a StreamingExperts on its packed file."""
-    modules = {path: m for path, m in model.named_modules() if isinstance(m, SwitchGLU)}
+def stream_experts(model: nn.Module, folder: Path, manifest: Manifest, top_k: int) -> None:
+    """Swap each SwitchGLU for a StreamingExperts on its packed file; top_k is the number of experts a token uses."""
+    every = dict(model.named_modules())
+    modules = {path: m for path, m in every.items() if isinstance(m, SwitchGLU)}
     if set(modules) != {layer.path for layer in manifest.layers}:
         raise UsageError(f"{folder}: the manifest's layers are not those of the model that config.json describes")
-    swap(
-        model,
-        {
-            layer.path: StreamingExperts(strip(modules[layer.path]), layer, folder, index, group)
-            for index, layer in enumerate(manifest.layers)
-        },
-    )
+    streamed: dict[str, nn.Module] = {}
+    for index, layer in enumerate(manifest.layers):
+        block, _, name = layer.path.rpartition(".")
+        combined = top_k if combines(type(every[block]), name) else 0
+        glu, group = strip(modules[layer.path]), len(manifest.layers) * top_k
+        streamed[layer.path] = StreamingExperts(glu, layer, folder, index, group, combined)
+    swap(model, streamed)
 
 
 def strip(glu: SwitchGLU) -> SwitchGLU:

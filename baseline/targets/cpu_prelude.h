@@ -178,20 +178,20 @@ struct Packed {
 
 // Activations in the order in which the lanes of packed words meet them, with the sum of each group:
 // sum(x * (scale * q + bias)) = sum over groups of scale * sum(x * q) + bias * sum(x).
-// Decode::factor(j) is what the unit's j-th field needs on top of its value.
+// Decode::factor(j) is what the unit's j-th field needs on top of its value; `weight` multiplies the whole row.
 template <class P, class Decode>
 struct Staged {
     alignas(64) float x[(P::blocks + 1) * P::steps][P::unit][LANES];
     alignas(64) float sums[(P::blocks + 1) * LANES];
 
     template <class T>
-    void stage(const T* row) {
+    void stage(const T* row, float weight = 1.0f) {
         std::memset(this, 0, sizeof(*this));
         for (long k = 0; k < P::values; k += P::unit) {
             const long unit = k / P::unit, step = unit / LANES, lane = unit % LANES;
             float total = 0;
             for (int j = 0; j < P::unit; ++j) {
-                const float value = to_float(row[k + j]);
+                const float value = weight * to_float(row[k + j]);
                 x[step][j][lane] = value * Decode::factor(j);
                 total += value;
             }
@@ -279,14 +279,20 @@ inline __attribute__((always_inline)) void add_block(const Staged<P, Decode>& st
     });
 }
 
-// The products of R packed rows with the staged activations. The order of summation depends on nothing but
-// the template arguments. PREFETCH: bytes to ask for ahead of the words being decoded, 0 for none.
+// Adds the products of R packed rows with the staged activations, lane by lane. The order of summation depends
+// on nothing but the template arguments. PREFETCH: bytes to ask for ahead of the words being decoded, 0 for none.
 template <class P, class Decode, int PREFETCH, class S, int R>
-inline void packed_dots(const Staged<P, Decode>& staged, const PackedRow<S> (&rows)[R], float (&out)[R]) {
-    vfloat totals[R] = {};
+inline void add_products(const Staged<P, Decode>& staged, const PackedRow<S> (&rows)[R], vfloat (&totals)[R]) {
     for (long block = 0; block < P::blocks; ++block)
         add_block<P, Decode, PREFETCH, LANES>(staged, block, rows, totals);
     if constexpr (P::rest > 0) add_block<P, Decode, PREFETCH, P::rest>(staged, P::blocks, rows, totals);
+}
+
+// The products of R packed rows with the staged activations.
+template <class P, class Decode, int PREFETCH, class S, int R>
+inline void packed_dots(const Staged<P, Decode>& staged, const PackedRow<S> (&rows)[R], float (&out)[R]) {
+    vfloat totals[R] = {};
+    add_products<P, Decode, PREFETCH>(staged, rows, totals);
     for (int r = 0; r < R; ++r) out[r] = sum(totals[r]);
 }
 

@@ -205,7 +205,10 @@ def test_the_engine_runs_the_very_kernel_that_is_configured(engine, want, cache,
     choices[op] = Choice.defaults(parse_variant(wrong, load_contract(KERNELS / op)))
     engine.configure(choices, kernels=KERNELS, cache=cache)
     assert np.abs(engine.logits(PROMPT) - want[0]).max() > 0.05 * want[0].std()
+    ones = np.concatenate([engine.logits([token]) for token in PROMPT[:4]])
     engine.configure()
+    own = np.concatenate([engine.logits([token]) for token in PROMPT[:4]])
+    assert np.abs(ones - own).max() > 0.05 * own.std()
 
 
 def test_one_expert_kernel_alone_is_refused(engine, cache):
@@ -244,7 +247,8 @@ def test_every_module_gets_its_kernel(engine, cache):
     choices = {op: Choice.defaults(parse_variant(KERNELS / op / "cpu" / "plain.cpp")) for op in OPS}
     engine.configure(choices, kernels=KERNELS, cache=cache)
     assert len(engine.linears) > 50 and all(linear.kernel is not None for linear in engine.linears)
-    assert len(engine.experts) == 8 and all(layer.gate_up and layer.down for layer in engine.experts)
+    assert len(engine.experts) == 8
+    assert all(layer.gate_up and layer.down and layer.down_combined for layer in engine.experts)
     engine.configure()
     assert not any(linear.kernel for linear in engine.linears)
 

@@ -119,11 +119,22 @@ def test_expert_down_agrees_with_mlx(index: int) -> None:
     contract, case = load_contract(KERNELS / "expert_down"), FLOAT32_CASES["expert_down"][index]
     constants = dict(case.constants)
     inputs = sample_inputs(contract, case, np.random.default_rng(index))
-    got = oracle("expert_down", case.constants, inputs)["y"]
-    for pair, slot in enumerate(inputs["slot"]):
+    products = []
+    for h, slot in zip(inputs["h"], inputs["slot"], strict=True):
         record = inputs["experts"][slot].view(np.uint8)
         down = projection("DOWN", constants["H"], constants["I"], constants, record)
-        assert close(got[pair], mlx_matvec(inputs["h"][pair][None], down, constants)[0])
+        products.append(mlx_matvec(h[None], down, constants)[0])
+    shape = (-1, constants["TOP"], constants["H"])
+    y, scores = mx.array(np.stack(products)).reshape(shape), mx.array(inputs["weight"]).reshape(shape[:2])
+    expected = (y * scores[..., None]).sum(axis=-2)  # as mlx-lm combines
+    assert close(oracle("expert_down", case.constants, inputs)["y"], np.array(expected))
+
+
+@pytest.mark.parametrize("case", load_contract(KERNELS / "expert_down").check)
+def test_sampled_routing_weights_are_positive_and_add_up_to_about_one(case: Case) -> None:
+    contract = load_contract(KERNELS / "expert_down")
+    weight = sample_inputs(contract, case, np.random.default_rng(0))["weight"].reshape(-1, case.constants["TOP"])
+    assert weight.min() > 0 and np.abs(weight.sum(axis=1) - 1).max() <= 0.5
 
 
 @settings(max_examples=40, deadline=None)

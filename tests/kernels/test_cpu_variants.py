@@ -17,6 +17,7 @@ from baseline.reference import oracle
 from baseline.samples import poisoned_outputs, sample_inputs
 from baseline.targets import cpu
 from baseline.variant import Choice, Variant, list_variants
+from harness.verify import cut
 from tests.kernel_call import KERNELS, OPS, PACKED_OPS, call, fresh_toolchain, guarded
 
 # A correct kernel sums in another order: measured, none errs by more than 2.0 times the plain kernel's worst.
@@ -198,7 +199,7 @@ def test_the_tolerance_rejects_a_wrong_kernel(
 @pytest.mark.parametrize("op", OPS)
 def test_variants_agree_at_the_bench_shape(op: str, tmp_path: Path) -> None:
     contract, bench = CONTRACTS[op], CONTRACTS[op].bench[0]
-    one = Case(bench.constants, {dim: 1 for dim in bench.dims})  # sizes as in the bench, a single pair
+    one = cut(contract, bench)  # sizes as in the bench, a single row
     inputs = sample_inputs(contract, one, np.random.default_rng(7))
     exact = oracle(op, one.constants, inputs)
     for variant in (VARIANTS[op][name] for owner, name in RUNNABLE if owner == op):

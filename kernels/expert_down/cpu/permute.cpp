@@ -26,17 +26,19 @@ struct Decode {
 };
 using Rows = Packed<BITS, GROUP, I>;
 // body
-Staged<Rows, Decode> staged;
-in_pieces(share(p * H, thread, n_threads), H, [&](long pair, Range outputs) {
-    staged.stage(h + pair * I);
-    const auto* expert = reinterpret_cast<const unsigned char*>(experts) + slot[pair] * STRIDE;
+Staged<Rows, Decode> staged[TOP];
+in_pieces(share(p / TOP * H, thread, n_threads), H, [&](long row, Range outputs) {
+    for (long j = 0; j < TOP; ++j) staged[j].stage(h + (row * TOP + j) * I, weight[row * TOP + j]);
     in_steps_of<ROWS>(outputs, [&](auto rows, long n) {
-        PackedRow<S> packed[rows];
-        for (int i = 0; i < rows; ++i)
-            packed[i] = PackedRow<S>::of<Rows>(
-                expert + DOWN_WEIGHT, expert + DOWN_SCALES, expert + DOWN_BIASES, n + i);
-        float dots[rows];
-        packed_dots<Rows, Decode, PREFETCH>(staged, packed, dots);
-        for (int i = 0; i < rows; ++i) y[pair * H + n + i] = from_float<T>(dots[i]);
+        vfloat totals[rows] = {};
+        for (long j = 0; j < TOP; ++j) {
+            const auto* expert = reinterpret_cast<const unsigned char*>(experts) + slot[row * TOP + j] * STRIDE;
+            PackedRow<S> packed[rows];
+            for (int i = 0; i < rows; ++i)
+                packed[i] = PackedRow<S>::of<Rows>(
+                    expert + DOWN_WEIGHT, expert + DOWN_SCALES, expert + DOWN_BIASES, n + i);
+            add_products<Rows, Decode, PREFETCH>(staged[j], packed, totals);
+        }
+        for (int i = 0; i < rows; ++i) y[row * H + n + i] = from_float<T>(sum(totals[i]));
     });
 });

@@ -25,9 +25,13 @@ static float project(const T* x, const uint32* expert, long weight, long scales,
                reinterpret_cast<const S*>(bytes + biases) + n * (length / GROUP), length);
 }
 // body
-const Range mine = share(p * H, thread, n_threads);
+const Range mine = share(p / TOP * H, thread, n_threads);
 for (long i = mine.begin; i < mine.end; ++i) {
-    const long pair = i / H, n = i % H;
-    const uint32* expert = experts + slot[pair] * (STRIDE / 4);
-    y[i] = from_float<T>(project(h + pair * I, expert, DOWN_WEIGHT, DOWN_SCALES, DOWN_BIASES, n, I));
+    const long first = i / H * TOP, n = i % H;
+    float total = 0;
+    for (long pair = first; pair < first + TOP; ++pair) {
+        const uint32* expert = experts + slot[pair] * (STRIDE / 4);
+        total += weight[pair] * project(h + pair * I, expert, DOWN_WEIGHT, DOWN_SCALES, DOWN_BIASES, n, I);
+    }
+    y[i] = from_float<T>(total);
 }

@@ -4,7 +4,7 @@ target: cuda
 tunables:
   THREADS: [128, 32, 64, 256, 512]
 launch:
-  grid: ["round_up(H, THREADS)", "p", 1]
+  grid: ["round_up(H, THREADS)", "p / TOP", 1]
   threadgroup: [THREADS, 1, 1]
 hypothesis: >
   One thread an output, in the order of the formula: the starting point. Neighbouring threads read words that lie
@@ -36,7 +36,11 @@ __device__ float row_product(const T* x, const unsigned char* expert, size_t wei
                (const S*)(expert + biases) + group, I);
 }
 // body
-const size_t n = size_t(blockIdx.x) * THREADS + threadIdx.x, pair = blockIdx.y;
+const size_t n = size_t(blockIdx.x) * THREADS + threadIdx.x, row = blockIdx.y;
 if (n >= H) return;
-const unsigned char* expert = (const unsigned char*)experts + size_t(slot[pair]) * STRIDE;
-y[pair * H + n] = T(row_product(h + pair * I, expert, DOWN_WEIGHT, DOWN_SCALES, DOWN_BIASES, n));
+float total = 0;
+for (size_t pair = row * TOP; pair < (row + 1) * TOP; ++pair) {
+    const unsigned char* expert = (const unsigned char*)experts + size_t(slot[pair]) * STRIDE;
+    total += weight[pair] * row_product(h + pair * I, expert, DOWN_WEIGHT, DOWN_SCALES, DOWN_BIASES, n);
+}
+y[row * H + n] = T(total);

@@ -5,14 +5,15 @@ tunables:
   ROWS: [4, 1, 2, 8]
   WARPS: [8, 4, 2, 16]
 launch:
-  grid: ["ceil_div(H, ROWS * WARPS) * 32 * WARPS", "p", 1]
+  grid: ["ceil_div(H, ROWS * WARPS) * 32 * WARPS", "p / TOP", 1]
   threadgroup: ["32 * WARPS", 1, 1]
 parent: plain
 hypothesis: >
   A warp takes ROWS rows side by side with 16-byte loads, so that enough bytes are on their way to fill the memory's
   latency, and each read of x serves all of them. x lies in shared memory, ordered so that a warp's reads meet no bank
   conflict, and scaled by 2^-shift, so that a weight needs a mask, a conversion and a multiply-add and no shift. Scale
-  and bias leave the inner loop. The memory's bandwidth should be the limit.
+  and bias leave the inner loop, and the routing weights go into x, so that the TOP pairs share one sum across the warp.
+  The memory's bandwidth should be the limit.
 ---*/
 // helpers
 constexpr int WORDS = BITS == 3 ? 3 : BITS == 6 ? 6 : BITS == 2 && GROUP == 32 ? 2 : 4;  // of a lane's chunk
@@ -43,8 +44,8 @@ __device__ int place(int k) {
     const int chunk = k / VALUES, j = k % VALUES;
     return ((chunk / 32 * (VALUES / 4) + j / 4) * 32 + chunk % 32) * 4 + j % 4;
 }
-__device__ void stage(float* staged, const T* x, int count) {
-    for (int k = threadIdx.x; k < count; k += blockDim.x) staged[place(k)] = float(x[k]) / factor(k % VALUES);
+__device__ void stage(float* staged, const T* x, float weight, int count) {
+    for (int k = threadIdx.x; k < count; k += blockDim.x) staged[place(k)] = weight * float(x[k]) / factor(k % VALUES);
 }
 
 // An expert's weights start at a multiple of 4 bytes alone.
@@ -100,22 +101,24 @@ __device__ Row row_at(const unsigned char* expert, size_t weight, size_t scales,
 // body
 __shared__ alignas(16) float staged[TILE];
 const int first = (blockIdx.x * WARPS + threadIdx.x / 32) * ROWS;
-const size_t pair = blockIdx.y;
-const unsigned char* expert = (const unsigned char*)experts + size_t(slot[pair]) * STRIDE;
+const size_t row = blockIdx.y;
 float totals[ROWS] = {};
-for (int start = 0; start < I; start += TILE) {
-    const int count = min(TILE, I - start);
-    if (start > 0) __syncthreads();
-    stage(staged, h + pair * I + start, count);
-    __syncthreads();
-    Row rows[ROWS];
-    for (int i = 0; i < ROWS; ++i) {
-        const size_t n = min(first + i, H - 1);  // past the end, the last row again
-        rows[i] = row_at(expert, DOWN_WEIGHT, DOWN_SCALES, DOWN_BIASES, n, start);
+for (size_t pair = row * TOP; pair < (row + 1) * TOP; ++pair) {
+    const unsigned char* expert = (const unsigned char*)experts + size_t(slot[pair]) * STRIDE;
+    for (int start = 0; start < I; start += TILE) {
+        const int count = min(TILE, I - start);
+        if (pair > row * TOP || start > 0) __syncthreads();
+        stage(staged, h + pair * I + start, weight[pair], count);
+        __syncthreads();
+        Row rows[ROWS];
+        for (int i = 0; i < ROWS; ++i) {
+            const size_t n = min(first + i, H - 1);  // past the end, the last row again
+            rows[i] = row_at(expert, DOWN_WEIGHT, DOWN_SCALES, DOWN_BIASES, n, start);
+        }
+        add_products(totals, rows, staged, count);
     }
-    add_products(totals, rows, staged, count);
 }
 for (int i = 0; i < ROWS; ++i) {
     const float total = warp_sum(totals[i]);
-    if (threadIdx.x % 32 == 0 && first + i < H) y[pair * H + first + i] = T(total);
+    if (threadIdx.x % 32 == 0 && first + i < H) y[row * H + first + i] = T(total);
 }

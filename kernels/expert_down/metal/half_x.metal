@@ -5,7 +5,7 @@ tunables:
   SIMD_GROUPS: [8, 4, 2, 16, 32]
   STAGE: [4096, 1024, 8192, 16384]
 launch:
-  grid: ["ceil_div(H, SIMD_GROUPS) * 32 * SIMD_GROUPS", "p", 1]
+  grid: ["ceil_div(H, SIMD_GROUPS) * 32 * SIMD_GROUPS", "p / TOP", 1]
   threadgroup: ["32 * SIMD_GROUPS", 1, 1]
 parent: shipped
 supports: {T: [float16, bfloat16]}
@@ -42,21 +42,23 @@ float product(const device uint* words, const device S* row_scales, const device
 threadgroup T staged[TILE];
 const uint lane = thread_index_in_simdgroup;
 const size_t n = threadgroup_position_in_grid.x * SIMD_GROUPS + simdgroup_index_in_threadgroup;
-const size_t pair = threadgroup_position_in_grid.y;
-const auto expert = (const device uchar*)experts + size_t(slot[pair]) * STRIDE;
-const auto weight = (const device uint*)(expert + DOWN_WEIGHT);
-const auto scales = (const device S*)(expert + DOWN_SCALES);
-const auto biases = (const device S*)(expert + DOWN_BIASES);
+const size_t row = threadgroup_position_in_grid.y;
 float total = 0;
-for (int start = 0; start < I; start += TILE) {
-    const int count = min(TILE, I - start);
-    if (start > 0) threadgroup_barrier(mem_flags::mem_threadgroup);
-    for (int k = thread_index_in_threadgroup; k < count; k += 32 * SIMD_GROUPS) staged[k] = h[pair * I + start + k];
-    threadgroup_barrier(mem_flags::mem_threadgroup);
-    if (n >= H) continue;  // to the next barrier
-    const auto words = weight + n * (I * BITS / 32) + start / 32 * BITS;
-    const size_t group = n * (I / GROUP) + start / GROUP;
-    total += product(words, scales + group, biases + group, staged, count, lane);
+for (size_t pair = row * TOP; pair < (row + 1) * TOP; ++pair) {
+    const auto expert = (const device uchar*)experts + size_t(slot[pair]) * STRIDE;
+    const auto words = (const device uint*)(expert + DOWN_WEIGHT) + n * (I * BITS / 32);
+    const auto scales = (const device S*)(expert + DOWN_SCALES) + n * (I / GROUP);
+    const auto biases = (const device S*)(expert + DOWN_BIASES) + n * (I / GROUP);
+    for (int start = 0; start < I; start += TILE) {
+        const int count = min(TILE, I - start);
+        if (pair > row * TOP || start > 0) threadgroup_barrier(mem_flags::mem_threadgroup);
+        for (int k = thread_index_in_threadgroup; k < count; k += 32 * SIMD_GROUPS) staged[k] = h[pair * I + start + k];
+        threadgroup_barrier(mem_flags::mem_threadgroup);
+        if (n >= H) continue;  // to the next barrier
+        const auto at = words + start / 32 * BITS;
+        const int group = start / GROUP;
+        total += weight[pair] * product(at, scales + group, biases + group, staged, count, lane);
+    }
 }
 total = simd_sum(total);
-if (lane == 0 && n < H) y[pair * H + n] = T(total);
+if (lane == 0 && n < H) y[row * H + n] = T(total);

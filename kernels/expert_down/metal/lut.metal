@@ -4,7 +4,7 @@ target: metal
 tunables:
   SIMD_GROUPS: [8, 4, 2, 16, 32]
 launch:
-  grid: ["ceil_div(H, SIMD_GROUPS) * 32 * SIMD_GROUPS", "p", 1]
+  grid: ["ceil_div(H, SIMD_GROUPS) * 32 * SIMD_GROUPS", "p / TOP", 1]
   threadgroup: ["32 * SIMD_GROUPS", 1, 1]
 parent: shipped
 supports: {BITS: [2, 3, 4]}
@@ -33,25 +33,27 @@ float group_product(const device uint* words, float scale, float bias, threadgro
 // body
 threadgroup float staged[TILE];
 const size_t n = threadgroup_position_in_grid.x * SIMD_GROUPS + simdgroup_index_in_threadgroup;
-const size_t pair = threadgroup_position_in_grid.y;
-const auto expert = (const device uchar*)experts + size_t(slot[pair]) * STRIDE;
-const auto weight = (const device uint*)(expert + DOWN_WEIGHT);
-const auto scales = (const device S*)(expert + DOWN_SCALES);
-const auto biases = (const device S*)(expert + DOWN_BIASES);
+const size_t row = threadgroup_position_in_grid.y;
 float total = 0;
-for (int start = 0; start < I; start += TILE) {
-    const int count = min(TILE, I - start);
-    if (start > 0) threadgroup_barrier(mem_flags::mem_threadgroup);
-    for (int k = thread_index_in_threadgroup; k < count; k += 32 * SIMD_GROUPS) {
-        staged[k] = float(h[pair * I + start + k]);
-    }
-    threadgroup_barrier(mem_flags::mem_threadgroup);
-    if (n >= H) continue;  // to the next barrier
-    for (int k = thread_index_in_simdgroup * GROUP; k < count; k += 32 * GROUP) {
-        const size_t group = n * (I / GROUP) + (start + k) / GROUP;
-        const auto words = weight + group * (GROUP / 32 * BITS);
-        total += group_product(words, float(scales[group]), float(biases[group]), staged + k);
+for (size_t pair = row * TOP; pair < (row + 1) * TOP; ++pair) {
+    const auto expert = (const device uchar*)experts + size_t(slot[pair]) * STRIDE;
+    const auto words = (const device uint*)(expert + DOWN_WEIGHT) + n * (I * BITS / 32);
+    const auto scales = (const device S*)(expert + DOWN_SCALES) + n * (I / GROUP);
+    const auto biases = (const device S*)(expert + DOWN_BIASES) + n * (I / GROUP);
+    for (int start = 0; start < I; start += TILE) {
+        const int count = min(TILE, I - start);
+        if (pair > row * TOP || start > 0) threadgroup_barrier(mem_flags::mem_threadgroup);
+        for (int k = thread_index_in_threadgroup; k < count; k += 32 * SIMD_GROUPS) {
+            staged[k] = weight[pair] * float(h[pair * I + start + k]);
+        }
+        threadgroup_barrier(mem_flags::mem_threadgroup);
+        if (n >= H) continue;  // to the next barrier
+        for (int k = thread_index_in_simdgroup * GROUP; k < count; k += 32 * GROUP) {
+            const int group = (start + k) / GROUP;
+            const auto at = words + group * (GROUP / 32 * BITS);
+            total += group_product(at, float(scales[group]), float(biases[group]), staged + k);
+        }
     }
 }
 total = simd_sum(total);
-if (thread_index_in_simdgroup == 0 && n < H) y[pair * H + n] = T(total);
+if (thread_index_in_simdgroup == 0 && n < H) y[row * H + n] = T(total);

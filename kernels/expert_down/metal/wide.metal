@@ -4,7 +4,7 @@ target: metal
 tunables:
   SIMD_GROUPS: [8, 4, 2, 16, 32]
 launch:
-  grid: ["ceil_div(H, SIMD_GROUPS) * 32 * SIMD_GROUPS", "p", 1]
+  grid: ["ceil_div(H, SIMD_GROUPS) * 32 * SIMD_GROUPS", "p / TOP", 1]
   threadgroup: ["32 * SIMD_GROUPS", 1, 1]
 parent: shipped
 supports: {BITS: [2, 4, 8]}
@@ -16,7 +16,6 @@ hypothesis: >
 ---*/
 // helpers
 constexpr constant int VALUES = 32 / BITS;  // of one word
-constexpr constant int ROW_WORDS = I / VALUES;
 constexpr constant int TILE = I < 4096 ? I : 4096;
 
 float word_product(uint word, float scale, float bias, threadgroup const float* values) {
@@ -31,35 +30,33 @@ float word_product(uint word, float scale, float bias, threadgroup const float* 
 threadgroup float staged[TILE];
 const uint lane = thread_index_in_simdgroup;
 const size_t n = threadgroup_position_in_grid.x * SIMD_GROUPS + simdgroup_index_in_threadgroup;
-const size_t pair = threadgroup_position_in_grid.y;
-const auto expert = (const device uchar*)experts + size_t(slot[pair]) * STRIDE;
-const auto weight = (const device uint*)(expert + DOWN_WEIGHT);
-const auto scales = (const device S*)(expert + DOWN_SCALES);
-const auto biases = (const device S*)(expert + DOWN_BIASES);
+const size_t row = threadgroup_position_in_grid.y;
 float total = 0;
-for (int start = 0; start < I; start += TILE) {
-    const int count = min(TILE, I - start);
-    if (start > 0) threadgroup_barrier(mem_flags::mem_threadgroup);
-    for (int k = thread_index_in_threadgroup; k < count; k += 32 * SIMD_GROUPS) {
-        staged[k] = float(h[pair * I + start + k]);
-    }
-    threadgroup_barrier(mem_flags::mem_threadgroup);
-    if (n >= H) continue;  // to the next barrier
-    const auto words = weight + n * ROW_WORDS + start / VALUES;
-    const auto row_scales = scales + n * (I / GROUP) + start / GROUP;
-    const auto row_biases = biases + n * (I / GROUP) + start / GROUP;
-    const int quads = count / VALUES / 4 * 4;
-    for (int word = lane * 4; word < quads; word += 4 * 32) {
-        const uint4 four = uint4(*(const device packed_uint4*)(words + word));  // at a word's alignment
-        for (int i = 0; i < 4; ++i) {
-            const int k = (word + i) * VALUES;
-            total += word_product(four[i], float(row_scales[k / GROUP]), float(row_biases[k / GROUP]), staged + k);
+for (size_t pair = row * TOP; pair < (row + 1) * TOP; ++pair) {
+    const auto expert = (const device uchar*)experts + size_t(slot[pair]) * STRIDE;
+    const auto words = (const device uint*)(expert + DOWN_WEIGHT) + n * (I * BITS / 32);
+    const auto scales = (const device S*)(expert + DOWN_SCALES) + n * (I / GROUP);
+    const auto biases = (const device S*)(expert + DOWN_BIASES) + n * (I / GROUP);
+    for (int start = 0; start < I; start += TILE) {
+        const int count = min(TILE, I - start);
+        if (pair > row * TOP || start > 0) threadgroup_barrier(mem_flags::mem_threadgroup);
+        for (int k = thread_index_in_threadgroup; k < count; k += 32 * SIMD_GROUPS) {
+            staged[k] = weight[pair] * float(h[pair * I + start + k]);
         }
-    }
-    const int word = quads + lane, k = word * VALUES;  // the words after the last whole quad
-    if (k < count) {
-        total += word_product(words[word], float(row_scales[k / GROUP]), float(row_biases[k / GROUP]), staged + k);
+        threadgroup_barrier(mem_flags::mem_threadgroup);
+        if (n >= H) continue;  // to the next barrier
+        const auto at = words + start / VALUES;
+        const int quads = count / VALUES / 4 * 4;
+        for (int word = lane * 4; word < quads; word += 4 * 32) {
+            const uint4 four = uint4(*(const device packed_uint4*)(at + word));  // at a word's alignment
+            for (int i = 0; i < 4; ++i) {
+                const int k = (word + i) * VALUES, group = (start + k) / GROUP;
+                total += word_product(four[i], float(scales[group]), float(biases[group]), staged + k);
+            }
+        }
+        const int word = quads + lane, k = word * VALUES, group = (start + k) / GROUP;  // after the last whole quad
+        if (k < count) total += word_product(at[word], float(scales[group]), float(biases[group]), staged + k);
     }
 }
 total = simd_sum(total);
-if (lane == 0 && n < H) y[pair * H + n] = T(total);
+if (lane == 0 && n < H) y[row * H + n] = T(total);
