@@ -9,7 +9,7 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from baseline.engine import Engine
+from baseline.engine import Engine, IoPolicy
 from baseline.engine.combine import Products, combines
 from baseline.layout import load_layout
 from baseline.pack import pack
@@ -155,10 +155,10 @@ def engine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     return Engine.load(folder / "packed")
 
 
-@pytest.fixture
-def fused(engine: Engine, tmp_path: Path) -> Engine:
+@pytest.fixture(params=["graph", "eager"])
+def fused(request: pytest.FixtureRequest, engine: Engine, tmp_path: Path) -> Engine:
     choices = {op: Choice.defaults(parse_variant(KERNELS / op / "cpu" / "plain.cpp")) for op in OPS}
-    engine.configure(choices, kernels=KERNELS, cache=tmp_path)
+    engine.configure(choices, IoPolicy(schedule=request.param), kernels=KERNELS, cache=tmp_path)
     return engine
 
 

@@ -168,6 +168,12 @@ PACKED_MISTAKES = [
     (r"scales\[k / GROUP\]", "scales[0]"),  # every group with the first one's scale
     (r"long i = mine.begin", "long i = mine.begin + 1"),  # an output is left unwritten
 ]
+COMBINE_MISTAKES = [
+    (r"weight\[pair\] \* ", ""),  # all experts alike
+    (r"weight\[pair\]", "weight[first]"),  # every pair with the first one's weight
+    (r"slot\[pair\]", "slot[first]"),  # every pair with the first one's expert
+    (r"pair < first \+ TOP", "pair <= first"),  # the other pairs are left out
+]
 DELTA_MISTAKES = [
     (r"g\[head\] \* ", ""),  # no decay
     (r"g\[head\]", "g[head % HV]"),  # every batch entry with the first one's decay
@@ -179,6 +185,7 @@ DELTA_MISTAKES = [
     (r"long i = mine.begin", "long i = mine.begin + 1"),  # a row is left unwritten
 ]
 MISTAKES = [(op, *mistake) for op in PACKED_OPS for mistake in PACKED_MISTAKES]
+MISTAKES += [("expert_down", *mistake) for mistake in COMBINE_MISTAKES]
 MISTAKES += [("gated_delta_step", *mistake) for mistake in DELTA_MISTAKES]
 
 
