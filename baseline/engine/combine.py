@@ -3,8 +3,7 @@
 import inspect
 import re
 from collections.abc import Callable
-from functools import cached_property
-from typing import Any
+from dataclasses import dataclass
 
 import mlx.core as mx
 
@@ -17,7 +16,7 @@ COMBINATION = re.compile(
 def combines(block: type, experts: str) -> bool:
     """Whether the code of a block takes the weighted sum of what its module `experts` returns, and nothing else.
 
-    Only then may it be given `Products`: MLX's functions refuse them. False where the code cannot be read.
+    Only then may it be given `Products`, which are good for nothing else. False where the code cannot be read.
     """
     try:
         source = inspect.getsource(inspect.getattr_static(block, "__call__"))
@@ -26,66 +25,32 @@ def combines(block: type, experts: str) -> bool:
     return any(found[2] == experts for found in COMBINATION.finditer(source))
 
 
-class Deferred:
-    """Stands for an array of this shape and dtype, which `make` makes when anything else of it is needed."""
-
-    def __init__(self, shape: tuple[int, ...], dtype: mx.Dtype, make: Callable[[], mx.array]) -> None:
-        self.shape, self.dtype, self.make = shape, dtype, make
-
-    @cached_property
-    def array(self) -> mx.array:
-        """The array itself."""
-        return self.make()
-
-    def __mlx_array__(self) -> mx.array:
-        return self.array
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.array, name)
-
-
-def _forwarded(name: str) -> Callable[..., Any]:
-    return lambda self, *arguments, **options: getattr(self.array, name)(*arguments, **options)
-
-
-# Python looks operators up in the class, past __getattr__.
-for _name in set(vars(mx.array)) - {"__new__", "__init__", "__getstate__", "__setstate__", "__doc__", "__module__"}:
-    if _name.startswith("__"):
-        setattr(Deferred, _name, _forwarded(_name))
-
-
-class Products(Deferred):
-    """Stands for y [..., k, H], the products of one token's k experts.
+@dataclass(frozen=True)
+class Products:
+    """Stands for y [..., k, H], the products of one token's k experts, in a block that `combines`.
 
     (y * scores[..., None]).sum(axis=-2) is what `combined` makes of the scores, float32 [k]: [1, H].
     """
 
-    def __init__(
-        self,
-        shape: tuple[int, ...],
-        dtype: mx.Dtype,
-        make: Callable[[], mx.array],
-        combined: Callable[[mx.array], mx.array],
-    ) -> None:
-        super().__init__(shape, dtype, make)
-        self.combined = combined
+    shape: tuple[int, ...]
+    dtype: mx.Dtype
+    combined: Callable[[mx.array], mx.array]
 
-    def __mul__(self, scores: Any) -> Any:
-        if isinstance(scores, mx.array) and scores.shape == (*self.shape[:-1], 1):
-            return WeightedProducts(self, scores)
-        return self.array * scores
+    def __mul__(self, scores: mx.array) -> "WeightedProducts":
+        return WeightedProducts(self, scores)
 
 
-class WeightedProducts(Deferred):
+@dataclass(frozen=True)
+class WeightedProducts:
     """Stands for products * scores [..., k, 1]."""
 
-    def __init__(self, products: Products, scores: mx.array) -> None:
-        dtype = mx.result_type(products.dtype, scores)
-        super().__init__(products.shape, dtype, lambda: products.array * scores)
-        self.combined: Callable[[], mx.array] = lambda: products.combined(scores.reshape(-1).astype(mx.float32))
+    products: Products
+    scores: mx.array
 
-    def sum(self, axis: Any = None, keepdims: bool = False, **options: Any) -> mx.array:
-        """As `mx.array.sum`."""
-        if axis != -2 or keepdims or options:
-            return self.array.sum(axis, keepdims, **options)
-        return self.combined().astype(self.dtype).reshape(*self.shape[:-2], self.shape[-1])
+    def sum(self, axis: int) -> mx.array:
+        """As `mx.array.sum`, [..., H], of MLX's type. TypeError for another axis than -2."""
+        if axis != -2:
+            raise TypeError(f"the products of a token's experts are summed over axis -2, not {axis}")
+        shape = self.products.shape
+        total = self.products.combined(self.scores.reshape(-1).astype(mx.float32))
+        return total.astype(mx.result_type(self.products.dtype, self.scores)).reshape(*shape[:-2], shape[-1])

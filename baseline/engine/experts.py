@@ -155,7 +155,7 @@ class StreamingExperts(nn.Module):
             return self._apply(x, row, experts, slot).reshape(shape)
         h, records = self._hidden(x, row, experts, slot)
         combined = partial(weighted_sums, self.down_combined, (1, shape[-1]), h, records, slot)
-        return Products(shape, x.dtype, lambda: self._products(h, records, slot).reshape(shape), combined)
+        return Products(shape, x.dtype, combined)
 
     def _grouped(self, x: mx.array, indices: mx.array) -> mx.array:
         mx.eval(indices)  # numpy would drop the exception of a failed read

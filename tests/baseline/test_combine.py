@@ -79,38 +79,24 @@ def test_a_block_that_does_something_else_with_the_products_is_left_alone() -> N
     assert not combines(unreadable["Unreadable"], "experts")
 
 
-class Watched:
-    """Products y [1, 3, 5], random, and what was made of them."""
-
-    def __init__(self) -> None:
-        self.y, self.scores = mx.random.normal((1, 3, 5)), mx.random.uniform(shape=(1, 3))
-        self.made: list[str] = []
-        self.products = Products(self.y.shape, self.y.dtype, self.plain, self.combined)
-
-    def plain(self) -> mx.array:
-        self.made.append("plain")
-        return self.y
-
-    def combined(self, weight: mx.array) -> mx.array:
-        self.made.append("combined")
-        assert weight.shape == (3,) and weight.dtype == mx.float32
-        return weight @ self.y[0]
-
-
 @pytest.mark.parametrize("dtype", [mx.float32, mx.bfloat16])
-def test_the_weighted_sum_makes_no_products(dtype: mx.Dtype) -> None:
-    watched = Watched()
-    scores = watched.scores.astype(dtype)
-    y = watched.products
-    got = (y * scores[..., None]).sum(axis=-2).astype(y.dtype)
-    want = (watched.y * scores[..., None]).sum(axis=-2)
-    assert watched.made == ["combined"] and got.shape == want.shape and got.dtype == want.dtype
+def test_the_products_are_their_weighted_sum(dtype: mx.Dtype) -> None:
+    y, scores = mx.random.normal((1, 3, 5)), mx.random.uniform(shape=(1, 3)).astype(dtype)
+
+    def combined(weight: mx.array) -> mx.array:
+        assert weight.shape == (3,) and weight.dtype == mx.float32
+        return weight @ y[0]
+
+    products = Products(y.shape, y.dtype, combined)
+    got = (products * scores[..., None]).sum(axis=-2).astype(products.dtype)
+    want = (y * scores[..., None]).sum(axis=-2)
+    assert got.shape == want.shape and got.dtype == want.dtype
     assert mx.allclose(got, want, atol=1e-6)
 
 
 def test_the_weighted_sum_has_the_type_that_mlx_would_give_it() -> None:
     y = mx.ones((1, 3, 5), mx.bfloat16)
-    products = Products(y.shape, y.dtype, lambda: y, lambda weight: mx.ones((1, 5), mx.bfloat16))
+    products = Products(y.shape, y.dtype, lambda weight: mx.ones((1, 5), mx.bfloat16))
     for dtype in (mx.float32, mx.bfloat16, mx.float16):
         scores = mx.ones((1, 3, 1), dtype)
         assert (products * scores).sum(axis=-2).dtype == (y * scores).sum(axis=-2).dtype
@@ -118,32 +104,21 @@ def test_the_weighted_sum_has_the_type_that_mlx_would_give_it() -> None:
 
 ELSE: list[Callable[[Any, mx.array], Any]] = [
     lambda y, s: y + 0,
-    lambda y, s: mx.ones(5) - y,
     lambda y, s: y[..., 1, :],
     lambda y, s: y.astype(mx.float16),
-    lambda y, s: mx.sum(mx.array(y)),
-    lambda y, s: y.sum(axis=-2),
-    lambda y, s: y * 2,
-    lambda y, s: y * s.reshape(3, 1),
+    lambda y, s: mx.sum(y),
     lambda y, s: s[..., None] * y,
-    lambda y, s: y * s[..., None],
-    lambda y, s: y * s[:, :1, None],
     lambda y, s: (y * s[..., None]).sum(axis=-1),
     lambda y, s: (y * s[..., None]).sum(axis=-2, keepdims=True),
-    lambda y, s: (y * s[..., None]).sum(),
-    lambda y, s: (y * s[..., None])[0] @ mx.ones((5, 2)),
-    lambda y, s: -y.reshape(15),
-    lambda y, s: abs(y) > 1,
-    lambda y, s: np.array(y),
+    lambda y, s: np.array(y, dtype=np.float32),
 ]
 
 
 @pytest.mark.parametrize("use", ELSE)
-def test_whatever_else_is_done_goes_on_with_the_products(use: Callable[[Any, mx.array], Any]) -> None:
-    watched = Watched()
-    got, want = use(watched.products, watched.scores), use(watched.y, watched.scores)
-    assert np.array_equal(np.array(mx.array(got)), np.array(mx.array(want)))
-    assert "combined" not in watched.made
+def test_nothing_else_can_be_made_of_them(use: Callable[[Any, mx.array], Any]) -> None:
+    products = Products((1, 3, 5), mx.float32, lambda weight: mx.ones((1, 5)))
+    with pytest.raises((TypeError, AttributeError, ValueError)):
+        use(products, mx.ones((1, 3)))
 
 
 @pytest.fixture(scope="module", params=["qwen3_5_moe, bundled", "qwen3_moe", "olmoe"])
@@ -189,7 +164,7 @@ def test_a_streamed_model_decodes_by_the_combining_kernel_alone(fused: Engine) -
     assert 0 < np.abs(ours.logits - own.logits).max() < 1e-3 * own.logits.std()
 
 
-def test_a_layer_gives_the_same_products_and_their_sum(fused: Engine) -> None:
+def test_a_layer_gives_the_products_or_their_sum(fused: Engine) -> None:
     layer = fused.experts[0]
     k = layer.combined
     indices, scores = mx.arange(k)[None, None] + 3, mx.softmax(mx.random.normal((1, 1, k)))
@@ -200,7 +175,7 @@ def test_a_layer_gives_the_same_products_and_their_sum(fused: Engine) -> None:
     layer.combined = 0
     plain = layer(x, indices)
     layer.combined = k
-    assert isinstance(plain, mx.array) and mx.array_equal(products + 0, plain)
+    assert isinstance(plain, mx.array)
     want = (plain * scores[..., None]).sum(axis=-2)
     assert total.shape == want.shape and mx.abs(total - want).max() < 1e-5 * mx.abs(want).max()
 
