@@ -118,14 +118,6 @@ def _dtype(contract: Contract, tensor: Tensor, instance: Instance) -> Any:
     return getattr(mx, contract.element_type(tensor, instance))
 
 
-def sizes_of(contract: Contract, shapes: Sequence[Sequence[int]]) -> dict[str, int]:
-    """The run-time dims of inputs of these shapes."""
-    found: dict[str, int] = {}
-    for tensor, shape in zip(contract.inputs, shapes, strict=True):
-        found |= {text: size for text, size in zip(tensor.shape, shape, strict=True) if text in contract.dims}
-    return found
-
-
 class GraphKernel:
     """A variant for one set of constants in MLX's graph, which is called as `native.CpuKernel` is."""
 
