@@ -2,31 +2,19 @@
 
 import ctypes
 import mmap
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
 from baseline.contract import Case, Contract
 from baseline.elements import Array
-from baseline.targets import compiler
 
 KERNELS = Path(__file__).parents[1] / "kernels"
 PACKED_OPS = ("expert_gate_up", "expert_down", "qmatvec")  # those whose weights are packed
 OPS = (*PACKED_OPS, "gated_delta_step")
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _PROT_NONE = 0
-
-
-@contextmanager
-def fresh_toolchain() -> Iterator[None]:
-    """For tests that change the flags: the compiler is asked anew within the block, and again after it."""
-    compiler._probe.cache_clear()
-    try:
-        yield
-    finally:
-        compiler._probe.cache_clear()
 
 
 def guarded(array: Array) -> Array:

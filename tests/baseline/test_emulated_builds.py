@@ -11,7 +11,6 @@ import pytest
 
 from baseline.targets import compiler, emulated
 from baseline.targets.emulated import BuildError, metal_kernel
-from tests.kernel_call import fresh_toolchain
 from tests.launches import TWICE, I, launch, same
 
 
@@ -93,7 +92,7 @@ def test_other_flags_or_headers_are_another_library(
 ) -> None:
     source = TWICE._kernel([mx.ones(8)], [mx.float32], ())
     paths = [emulated.build([source], tmp_path)]
-    with monkeypatch.context() as patch, fresh_toolchain():
+    with monkeypatch.context() as patch:
         patch.setattr(emulated, "FLAGS", (*emulated.FLAGS, "-DNOTHING"))
         paths.append(emulated.build([source], tmp_path))
     with monkeypatch.context() as patch:

@@ -18,7 +18,7 @@ from baseline.samples import poisoned_outputs, sample_inputs
 from baseline.targets import cpu
 from baseline.variant import Choice, Variant, list_variants
 from harness.verify import cut
-from tests.kernel_call import KERNELS, OPS, PACKED_OPS, call, fresh_toolchain, guarded
+from tests.kernel_call import KERNELS, OPS, PACKED_OPS, call, guarded
 
 # A correct kernel sums in another order: measured, none errs by more than 2.0 times the plain kernel's worst.
 TOLERANCE = 4.0
@@ -147,9 +147,8 @@ def test_narrower_vectors_compute_the_same(
     monkeypatch.setattr(cpu, "FLAGS", (*cpu.FLAGS, *without))
     variant = VARIANTS[op][name]
     cases = [c for c in _cases(variant) if c.constants.get("GROUP", 32) == 32]
-    with fresh_toolchain():
-        assert cpu.missing_features(VARIANTS["qmatvec"]["permute"]) == ("__AVX512F__",)
-        library = _build(Choice.defaults(variant), tmp_path, cases)
+    assert cpu.missing_features(VARIANTS["qmatvec"]["permute"]) == ("__AVX512F__",)
+    library = _build(Choice.defaults(variant), tmp_path, cases)
     for key, error in _errors(library, op, cases, 2).items():
         assert error <= TOLERANCE * noise[op][key], (key, CONTRACTS[op].check[key[0]])
 
