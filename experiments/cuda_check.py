@@ -8,7 +8,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -37,6 +37,9 @@ SANE = {"float32": 1e-4, "float16": 1e-2, "bfloat16": 3e-2}
 """No error may exceed this, whatever the plain kernel's is."""
 
 RESOLUTION = {"float32": 2.0**-23, "float16": 2.0**-10, "bfloat16": 2.0**-7}
+ROUNDS_FLOATS = "half_x"
+"""The variant whose float32 cases must be judged wrong: it stages such an activation as half."""
+
 PREFIX = "RESULT "
 
 
@@ -134,6 +137,11 @@ def judge(checks: Sequence[Check]) -> dict[str, str]:
         if verdicts.setdefault(name, "ok") == "ok" and wrong:
             verdicts[name] = f"case {check.case}: {wrong}"
     return verdicts
+
+
+def unexpected(verdicts: Mapping[str, str]) -> dict[str, str]:
+    """Those that are wrong and should not be, or right and should not be."""
+    return {name: verdict for name, verdict in verdicts.items() if (verdict == "ok") == name.endswith(ROUNDS_FLOATS)}
 
 
 def _excess(check: Check, plain: float | None, case: Case) -> str:

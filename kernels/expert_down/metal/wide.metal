@@ -3,21 +3,33 @@ op: expert_down
 target: metal
 tunables:
   SIMD_GROUPS: [8, 4, 2, 16, 32]
+  WIDTH: [4, 2]
 launch:
   grid: ["ceil_div(H, SIMD_GROUPS) * 32 * SIMD_GROUPS", "p / TOP", 1]
   threadgroup: ["32 * SIMD_GROUPS", 1, 1]
 parent: shipped
 supports: {BITS: [2, 4, 8]}
 hypothesis: >
-  Sixteen bytes of weights in one load mean a quarter of the load instructions, and one pair of scale and bias for
-  several words. 3- and 6-bit values straddle such loads and are not supported. Flash-MoE measured -3 % on the
-  M3 Max, and a search should agree: its loads already hit the first cache (93 %), arithmetic was 64 % of the
-  instructions, and a row of 128 words gives each lane one load, with nothing to hide its latency behind.
+  Sixteen bytes of weights in one load (WIDTH is in words) mean a quarter of the load instructions, and one pair of
+  scale and bias for several words. 3- and 6-bit values straddle such loads and are not supported. Flash-MoE measured
+  -3 % on the M3 Max, and a search should agree: its loads already hit the first cache (93 %), arithmetic was 64 % of
+  the instructions, and a row of 128 words gives each lane one load, with nothing to hide its latency behind.
 ---*/
 // helpers
 constexpr constant int VALUES = 32 / BITS;  // of one word
 constexpr constant int TILE = I < 4096 ? I : 4096;
 
+// WIDTH words in one load, at a word's alignment.
+template <int WORDS>
+struct Wide;
+template <>
+struct Wide<4> {
+    typedef packed_uint4 Type;
+};
+template <>
+struct Wide<2> {
+    typedef packed_uint2 Type;
+};
 float word_product(uint word, float scale, float bias, threadgroup const float* values) {
     float total = 0;
     for (int j = 0; j < VALUES; ++j) {
@@ -46,15 +58,15 @@ for (size_t pair = row * TOP; pair < (row + 1) * TOP; ++pair) {
         threadgroup_barrier(mem_flags::mem_threadgroup);
         if (n >= H) continue;  // to the next barrier
         const auto at = words + start / VALUES;
-        const int quads = count / VALUES / 4 * 4;
-        for (int word = lane * 4; word < quads; word += 4 * 32) {
-            const uint4 four = uint4(*(const device packed_uint4*)(at + word));  // at a word's alignment
-            for (int i = 0; i < 4; ++i) {
+        const int whole = count / VALUES / WIDTH * WIDTH;
+        for (int word = lane * WIDTH; word < whole; word += WIDTH * 32) {
+            const Wide<WIDTH>::Type several = *(const device Wide<WIDTH>::Type*)(at + word);
+            for (int i = 0; i < WIDTH; ++i) {
                 const int k = (word + i) * VALUES, group = (start + k) / GROUP;
-                total += word_product(four[i], float(scales[group]), float(biases[group]), staged + k);
+                total += word_product(several[i], float(scales[group]), float(biases[group]), staged + k);
             }
         }
-        const int word = quads + lane, k = word * VALUES, group = (start + k) / GROUP;  // after the last whole quad
+        const int word = whole + lane, k = word * VALUES, group = (start + k) / GROUP;  // after the last whole load
         if (k < count) total += word_product(at[word], float(scales[group]), float(biases[group]), staged + k);
     }
 }

@@ -8,17 +8,25 @@ launch:
   grid: ["ceil_div(I, SIMD_GROUPS) * 32 * SIMD_GROUPS", "p", 1]
   threadgroup: ["32 * SIMD_GROUPS", 1, 1]
 parent: shipped
-supports: {T: [float16, bfloat16]}
 hypothesis: >
-  Staging x in its own two bytes halves the threadgroup memory, so that more threadgroups fit on a core and a longer
-  x fits at once. A float32 x would lose bits or overflow, which the check rightly rejects: it is not supported.
-  Flash-MoE's fork rounded a float32 x to half on an M5 Max and lost 23 % (14.3 tokens/s): a search should find the
-  same, because every value is converted again for every row.
+  Staging x in two bytes a value halves the threadgroup memory, so that more threadgroups fit on a core and a longer
+  x fits at once. A float16 or bfloat16 x keeps its type; a float32 x is rounded to half, which loses bits or
+  overflows: a check against float32 should reject it. Flash-MoE's fork rounded a float32 x so on an M5 Max and lost
+  23 % (14.3 tokens/s), because every value is converted again for every row.
 ---*/
 // helpers
 constexpr constant int WORDS = BITS == 3 || BITS == 6 ? 3 : 1;  // words that hold whole values
 constexpr constant int VALUES = WORDS * 32 / BITS;
 constexpr constant int TILE = STAGE > H ? H : STAGE;
+template <typename X>
+struct TwoBytes {
+    typedef X Type;
+};
+template <>
+struct TwoBytes<float> {
+    typedef half Type;
+};
+typedef TwoBytes<T>::Type Staged;
 
 uint field(const device uint* words, int j) {
     const int word = j * BITS / 32, shift = j * BITS % 32;
@@ -37,7 +45,7 @@ Rows rows_at(const device uchar* expert, size_t weight, size_t scales, size_t bi
                 (const device S*)(expert + scales) + group, (const device S*)(expert + biases) + group};
 }
 // This lane's part of a row's product with `count` values of x.
-float product(Rows packed, threadgroup const T* values, int count, uint lane) {
+float product(Rows packed, threadgroup const Staged* values, int count, uint lane) {
     float total = 0;
     for (int k = lane * VALUES; k < count; k += 32 * VALUES) {
         const float scale = float(packed.scales[k / GROUP]), bias = float(packed.biases[k / GROUP]);
@@ -49,7 +57,7 @@ float product(Rows packed, threadgroup const T* values, int count, uint lane) {
     return total;
 }
 // body
-threadgroup T staged[TILE];
+threadgroup Staged staged[TILE];
 const uint lane = thread_index_in_simdgroup;
 const size_t n = threadgroup_position_in_grid.x * SIMD_GROUPS + simdgroup_index_in_threadgroup;
 const size_t pair = threadgroup_position_in_grid.y;
@@ -59,7 +67,7 @@ for (int start = 0; start < H; start += TILE) {
     const int count = min(TILE, H - start);
     if (start > 0) threadgroup_barrier(mem_flags::mem_threadgroup);
     for (int k = thread_index_in_threadgroup; k < count; k += 32 * SIMD_GROUPS) {
-        staged[k] = x[size_t(row[pair]) * H + start + k];
+        staged[k] = Staged(x[size_t(row[pair]) * H + start + k]);
     }
     threadgroup_barrier(mem_flags::mem_threadgroup);
     if (n >= I) continue;  // to the next barrier

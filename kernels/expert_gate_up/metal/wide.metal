@@ -3,16 +3,17 @@ op: expert_gate_up
 target: metal
 tunables:
   SIMD_GROUPS: [8, 4, 2, 16, 32]
+  WIDTH: [4, 2]
 launch:
   grid: ["ceil_div(I, SIMD_GROUPS) * 32 * SIMD_GROUPS", "p", 1]
   threadgroup: ["32 * SIMD_GROUPS", 1, 1]
 parent: shipped
 supports: {BITS: [2, 4, 8]}
 hypothesis: >
-  Sixteen bytes of weights in one load mean a quarter of the load instructions, and one pair of scale and bias for
-  several words. 3- and 6-bit values straddle such loads and are not supported. Flash-MoE measured -3 % on the
-  M3 Max, and a search should agree: its loads already hit the first cache (93 %), arithmetic was 64 % of the
-  instructions, and a row of 512 words gives each lane just four loads to hide latency behind.
+  Sixteen bytes of weights in one load (WIDTH is in words) mean a quarter of the load instructions, and one pair of
+  scale and bias for several words. 3- and 6-bit values straddle such loads and are not supported. Flash-MoE measured
+  -3 % on the M3 Max, and a search should agree: its loads already hit the first cache (93 %), arithmetic was 64 % of
+  the instructions, and a row of 512 words gives each lane just four loads to hide latency behind.
 ---*/
 // helpers
 constexpr constant int VALUES = 32 / BITS;  // of one word
@@ -29,6 +30,17 @@ Rows rows_at(const device uchar* expert, size_t weight, size_t scales, size_t bi
     return Rows{(const device uint*)(expert + weight) + n * (H * BITS / 32) + start / 32 * BITS,
                 (const device S*)(expert + scales) + group, (const device S*)(expert + biases) + group};
 }
+// WIDTH words in one load, at a word's alignment.
+template <int WORDS>
+struct Wide;
+template <>
+struct Wide<4> {
+    typedef packed_uint4 Type;
+};
+template <>
+struct Wide<2> {
+    typedef packed_uint2 Type;
+};
 float word_product(Rows packed, uint word, int k, threadgroup const float* values) {
     const float scale = float(packed.scales[k / GROUP]), bias = float(packed.biases[k / GROUP]);
     float total = 0;
@@ -38,15 +50,15 @@ float word_product(Rows packed, uint word, int k, threadgroup const float* value
     }
     return total;
 }
-// This lane's part of a row's product with `count` values of x. A packed_uint4 needs no more than a word's alignment.
+// This lane's part of a row's product with `count` values of x.
 float product(Rows packed, threadgroup const float* values, int count, uint lane) {
     float total = 0;
-    const int quads = count / VALUES / 4 * 4;
-    for (int word = lane * 4; word < quads; word += 4 * 32) {
-        const uint4 four = uint4(*(const device packed_uint4*)(packed.words + word));
-        for (int i = 0; i < 4; ++i) total += word_product(packed, four[i], (word + i) * VALUES, values);
+    const int whole = count / VALUES / WIDTH * WIDTH;
+    for (int word = lane * WIDTH; word < whole; word += WIDTH * 32) {
+        const Wide<WIDTH>::Type several = *(const device Wide<WIDTH>::Type*)(packed.words + word);
+        for (int i = 0; i < WIDTH; ++i) total += word_product(packed, several[i], (word + i) * VALUES, values);
     }
-    const int k = (quads + lane) * VALUES;  // the words after the last whole quad
+    const int k = (whole + lane) * VALUES;  // the words after the last whole load
     return k < count ? total + word_product(packed, packed.words[k / VALUES], k, values) : total;
 }
 // body

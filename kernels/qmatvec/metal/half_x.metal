@@ -8,17 +8,25 @@ launch:
   grid: ["ceil_div(N, SIMD_GROUPS) * 32 * SIMD_GROUPS", "m", 1]
   threadgroup: ["32 * SIMD_GROUPS", 1, 1]
 parent: shipped
-supports: {T: [float16, bfloat16]}
 hypothesis: >
-  Staging x in its own two bytes halves the threadgroup memory, so that more threadgroups fit on a core and a longer
-  x fits at once. A float32 x would lose bits or overflow, which the check rightly rejects: it is not supported.
-  Flash-MoE's fork rounded a float32 x to half on an M5 Max and lost 23 % (14.3 tokens/s): a search should find the
-  same, because every value is converted again for every row.
+  Staging x in two bytes a value halves the threadgroup memory, so that more threadgroups fit on a core and a longer
+  x fits at once. A float16 or bfloat16 x keeps its type; a float32 x is rounded to half, which loses bits or
+  overflows: a check against float32 should reject it. Flash-MoE's fork rounded a float32 x so on an M5 Max and lost
+  23 % (14.3 tokens/s), because every value is converted again for every row.
 ---*/
 // helpers
 constexpr constant int WORDS = BITS == 3 || BITS == 6 ? 3 : 1;  // words that hold whole values
 constexpr constant int VALUES = WORDS * 32 / BITS;
 constexpr constant int TILE = STAGE > K ? K : STAGE;
+template <typename X>
+struct TwoBytes {
+    typedef X Type;
+};
+template <>
+struct TwoBytes<float> {
+    typedef half Type;
+};
+typedef TwoBytes<T>::Type Staged;
 
 template <typename Words>
 uint field(Words words, int j) {
@@ -28,7 +36,8 @@ uint field(Words words, int j) {
 }
 // This lane's part of a row's product with `count` values of x.
 template <typename Words, typename Scales>
-float product(Words words, Scales row_scales, Scales row_biases, threadgroup const T* values, int count, uint lane) {
+float product(Words words, Scales row_scales, Scales row_biases, threadgroup const Staged* values, int count,
+              uint lane) {
     float total = 0;
     for (int k = lane * VALUES; k < count; k += 32 * VALUES) {
         const float scale = float(row_scales[k / GROUP]), bias = float(row_biases[k / GROUP]);
@@ -40,7 +49,7 @@ float product(Words words, Scales row_scales, Scales row_biases, threadgroup con
     return total;
 }
 // body
-threadgroup T staged[TILE];
+threadgroup Staged staged[TILE];
 const uint lane = thread_index_in_simdgroup;
 const size_t n = threadgroup_position_in_grid.x * SIMD_GROUPS + simdgroup_index_in_threadgroup;
 const size_t token = threadgroup_position_in_grid.y;
@@ -48,7 +57,9 @@ float total = 0;
 for (int start = 0; start < K; start += TILE) {
     const int count = min(TILE, K - start);
     if (start > 0) threadgroup_barrier(mem_flags::mem_threadgroup);
-    for (int k = thread_index_in_threadgroup; k < count; k += 32 * SIMD_GROUPS) staged[k] = x[token * K + start + k];
+    for (int k = thread_index_in_threadgroup; k < count; k += 32 * SIMD_GROUPS) {
+        staged[k] = Staged(x[token * K + start + k]);
+    }
     threadgroup_barrier(mem_flags::mem_threadgroup);
     if (n >= N) continue;  // to the next barrier
     const auto words = w + n * (K * BITS / 32) + start / 32 * BITS;
