@@ -14,7 +14,11 @@ static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "packed weights are lit
 using uint32 = std::uint32_t;
 using int32 = std::int32_t;
 using float32 = float;
+#if defined(__aarch64__)
+using float16 = __fp16;  // GCC 12 has no _Float16 there
+#else
 using float16 = _Float16;
+#endif
 struct bfloat16 {
     std::uint16_t bits;
 };
