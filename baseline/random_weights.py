@@ -29,7 +29,7 @@ PIECE = 4 << 20  # bytes of words that are in memory at once; an eighth as many 
 SCALES = 256  # different scales of one tensor: a random byte picks a group's
 OVERLAP, K = 0.25, 4  # the measured locality, and the K at which it was measured
 # Of the popularities, in standard deviations of the token's own choice: 8 % of 512 experts serve half of the accesses.
-SPREAD = 0.4
+SPREAD = 0.33
 COMMON = 0.25  # the embeddings' component along the common direction; they have a standard deviation of 1
 CHOICE = 0.5  # standard deviation of a router's logits over the tokens: no expert takes nearly all the weight
 
@@ -69,28 +69,33 @@ class RandomWeights:
     def _affine(self, module: str, kind: str, array: mx.array) -> Iterator[memoryview]:
         """Scales or biases: both look up the same random bytes, so that bias = -scale * (2^bits - 1) / 2."""
         groups = array.shape[-1]
-        scales, biases = self._tables(module, groups * GROUP)
+        table = self._table(module, kind, groups * GROUP)
+        words = np.array(table.view(mx.uint16))  # numpy has no bfloat16
         rows = array.size // groups
-        along = self._along(module, rows)
-        generator = np.random.Generator(self._stream(f"{module}.scales"))
+        along = self._along(module, rows) if kind == "biases" else None
+        stream = self._stream(f"{module}.scales")
         step = max(PIECE // (8 * groups), 1)
         for start in range(0, rows, step):
-            count = min(step, rows - start)
-            index = generator.integers(0, SCALES, (count, groups), dtype=np.uint8)
-            values = scales[index] if kind == "scales" else biases[index]
-            if kind == "biases" and along is not None:
-                values = values + along[start : start + count, None] * self._direction(groups)
-            yield tensor_bytes(mx.array(values).astype(array.dtype))
+            shape = (min(step, rows - start), groups)
+            drawn: Any = stream.random_raw((shape[0] * groups + 7) // 8)
+            index = drawn.view(np.uint8)[: shape[0] * groups].reshape(shape)
+            if along is None:
+                yield memoryview(words[index]).cast("B")
+            else:
+                common = along[start : start + shape[0], None] * self._direction(groups)
+                yield tensor_bytes((table[mx.array(index)] + mx.array(common)).astype(mx.bfloat16))
 
-    def _tables(self, module: str, inputs: int) -> tuple[Floats, Floats]:
-        """The scales that occur in a matrix and the bias of each: its weights have the standard deviation wanted."""
+    def _table(self, module: str, kind: str, inputs: int) -> mx.array:
+        """The SCALES scales that occur in a matrix, or the bias of each, in bfloat16.
+
+        With them its weights have the standard deviation wanted.
+        """
         bits = self.quantization.get(module, self.quantization)["bits"]
         levels = 2**bits
         spread = np.linspace(0.5, 1.5, SCALES)
         unit = np.sqrt((levels**2 - 1) / 12 * np.mean(spread**2))
-        exact = mx.array(spread * self._deviation(module, inputs) / unit, mx.float32)
-        scales: Floats = np.array(exact.astype(mx.bfloat16).astype(mx.float32))
-        return scales, scales * np.float32(-(levels - 1) / 2)
+        scales = mx.array(spread * self._deviation(module, inputs) / unit, mx.float32).astype(mx.bfloat16)
+        return scales if kind == "scales" else scales * (-(levels - 1) / 2)
 
     def _deviation(self, module: str, inputs: int) -> float:
         if module.endswith("embed_tokens"):
