@@ -87,11 +87,10 @@ def expert_files(folder: Path, sizes: Sequence[int]) -> Iterator[tuple[int, int,
     RuntimeError where the disk is full, or does not take direct reads.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=folder, prefix="bench-", buffering=0, delete=False) as file:
+    with tempfile.NamedTemporaryFile(dir=folder, prefix="bench-", buffering=0) as file:
         nbytes = probe.fill(file.fileno())
         descriptor = os.open(file.name, os.O_RDONLY | probe.O_DIRECT)
         files = {size: native.ExpertFile(file.name, 0, nbytes // size, size, direct=True) for size in sizes}
-        os.unlink(file.name)
     try:
         yield descriptor, nbytes, files
     finally:

@@ -2,7 +2,7 @@
 
 import importlib.util
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -71,7 +71,8 @@ def bench(settings: BenchSettings, step: Step) -> Iterator[Row]:
     Raises what a build raises for the memory's reader and for variants that `settings` names.
     """
     choices = dict(settings.choices)
-    with probe.library(settings.cache) as library:
+    plain_readers = probe.library(settings.cache) if set(settings.parts) != {ENGINE} else nullcontext(Path())
+    with plain_readers as library:
         yield from _ops(settings, library, choices, step)
         if READS in settings.parts:
             io = IoPolicy(**settings.io)  # type: ignore[arg-type]
@@ -84,15 +85,17 @@ def bench(settings: BenchSettings, step: Step) -> Iterator[Row]:
 def _ops(settings: BenchSettings, library: Path, choices: dict[str, Choice], step: Step) -> Iterator[Row]:
     """Rows of the ops that are asked for; `choices` gets the quickest variant of each op that is needed."""
     measured = [op for op in OPS if op in settings.parts]
-    needed = OPS if ENGINE in settings.parts else measured
+    needed = OPS if ENGINE in settings.parts and not _engine(settings, {}).missing() else measured
     with ExitStack() as stack:
         llama = _llama(settings, stack, step) if measured else LlamaSamples(None)
         for op in needed:
-            case = None if op in choices and op not in measured else ops.op_case(settings.kernels, op)
-            if case is not None and op not in choices:
+            if op in choices and op not in measured:
+                continue
+            case = ops.op_case(settings.kernels, op)
+            if op not in choices:
                 step(f"ops: the quickest variant of {op}")
                 choices |= _quickest(settings, op, case)
-            if case is not None and op in measured:
+            if op in measured:
                 step(f"ops: {op}")
                 yield from _op(settings, library, choices.get(op), case, llama)
             del case
