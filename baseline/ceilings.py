@@ -17,7 +17,7 @@ from baseline import native
 from baseline.elements import Array
 
 BLOCK_BYTES = 1 << 20
-DEPTHS = (1, 4, 8, 16, 32, 64)  # threads of the disk's reader, each with one read in flight
+DEPTHS = (1, 4, 16, 64)  # threads of the disk's reader, each with one read in flight
 DEPTH_BYTES = 128 << 20  # no more than this is in flight
 
 

@@ -18,6 +18,7 @@ MOST_OVER_PARTS, LEAST_OF_MLX, LEAST_OF_DECODE = 1.10, 20.0, 8.0
 PROMPT_TOKENS = 512
 WARM_TOKENS, COLD_TOKENS, RESIDENT_TOKENS = 8, 4, 1  # of a sample: mlx-lm needs seconds for one
 SLOW = 5  # a prefill of a whole prompt is measured in every fifth round
+WARM_UP_TOKENS = 16
 CACHES = {"warm": "os", "cold": "direct"}
 HOW = {"warm": "from the page cache", "cold": "direct reads, past the page cache"}
 
@@ -63,15 +64,16 @@ def measure(bench: EngineBench, rounds: int, step: Callable[[str], None]) -> Ite
             step("engine: loading the streamed model")
             given = bench.packed, bench.dtype, bench.top_k, bench.choices, bench.kernels, bench.cache
             streamed = stack.enter_context(Process(ACTORS, "Streamed", *given))
-            step("engine: one layer, warm and cold")
-            yield from layer_rows(bench, streamed, rounds)
             step("engine: loading the model into mlx-lm")
             resident, reason = _resident(bench, stack)
             step("engine: decode, warm, cold and in mlx-lm")
             yield from decode_rows(bench, streamed, resident, reason, rounds)
+            yield memory_row("after decode", streamed)
+            step("engine: one layer, warm and cold")
+            yield from layer_rows(bench, streamed, rounds)
             step(f"engine: prefill of {PROMPT_TOKENS} tokens")
             yield from prefill_rows(bench, streamed, max(rounds // SLOW, 1))
-            yield memory_row(streamed)
+            yield memory_row("after prefill", streamed)
         except RuntimeError as error:
             yield Row(DECODE, "slice", "streamed", "tokens/s", note=str(error))
 
@@ -145,16 +147,17 @@ def prefill_rows(bench: EngineBench, streamed: Process, rounds: int) -> Iterator
         "prefill": lambda: streamed.call("prefill", io, PROMPT_TOKENS),
         "decode": lambda: streamed.call("decode", io, WARM_TOKENS),
     }
-    samples = interleave(arms, rounds)
+    streamed.call("prefill", io, WARM_UP_TOKENS)
+    samples = interleave(arms, rounds, warm_up=False)
     ratios = {"decode": paired(samples["prefill"], samples["decode"])}
     name, target = f"prefill of {PROMPT_TOKENS}", Target("decode", LEAST_OF_DECODE)
     yield Row(DECODE, name, "streamed", "tokens/s", Figure.of(samples["prefill"]), ratios, target, HOW["warm"])
 
 
-def memory_row(streamed: Process) -> Row:
-    """The peak of the streamed process, after all of the above, against the bound."""
+def memory_row(when: str, streamed: Process) -> Row:
+    """The peak of the streamed process so far, against the bound."""
     memory = streamed.call("memory")
     ratios = {"bound": paired([memory.peak], [memory.bound])}
-    note = f"bound {memory.bound / 1e6:.0f} MB: resident weights, experts of two tokens, 400 MB"
+    note = f"the peak; bound {memory.bound / 1e6:.0f} MB: resident weights, experts of two tokens, 400 MB"
     target = Target("bound", 1.0, least=False)
-    return Row(DECODE, "peak RSS", "streamed", "MB", Figure.of([memory.peak / 1e6]), ratios, target, note)
+    return Row(DECODE, f"RSS {when}", "streamed", "MB", Figure.of([memory.peak / 1e6]), ratios, target, note)

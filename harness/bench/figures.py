@@ -76,11 +76,11 @@ class Row:
         return asdict(self) | {"met": self.met}
 
 
-def interleave(arms: Mapping[str, Callable[[], T]], rounds: int) -> dict[str, list[T]]:
-    """Samples of each arm, one a round, after one round that warms up. Every other round goes through the arms
-    backwards, so that none always follows the same one."""
+def interleave(arms: Mapping[str, Callable[[], T]], rounds: int, warm_up: bool = True) -> dict[str, list[T]]:
+    """Samples of each arm, one a round, after a round that is left out unless they are warm. Every other round goes
+    through the arms backwards, so that none always follows the same one."""
     samples: dict[str, list[T]] = {name: [] for name in arms}
-    for turn in range(rounds + 1):
+    for turn in range(0 if warm_up else 1, rounds + 1):
         for name in list(arms)[:: -1 if turn % 2 else 1]:
             value = arms[name]()
             if turn:

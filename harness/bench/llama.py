@@ -39,6 +39,7 @@ class Llama:
         for _ in range(tokens):
             if llama_cpp.llama_decode(self.context, llama_cpp.llama_batch_get_one(token, 1)):
                 raise RuntimeError("llama.cpp cannot decode")
+        llama_cpp.llama_synchronize(self.context)
         rate = tokens * self.nbytes / (time.perf_counter() - start) / 1e9
         time.sleep(IDLE_S)
         return rate
@@ -105,8 +106,14 @@ def _blocks(random: np.random.Generator, rows: int, columns: int) -> Any:
     return blocks.reshape(rows, -1)
 
 
+@llama_cpp.llama_log_callback
+def _silent(level: int, text: bytes, data: object) -> None:
+    """What llama.cpp says of itself, dropped; here, because llama.cpp keeps no reference to it."""
+
+
 def load(path: Path, threads: int) -> Any:
     """A context of the model, which needs its file no more. RuntimeError when llama.cpp does not take it."""
+    llama_cpp.llama_log_set(_silent, None)
     llama_cpp.llama_backend_init()
     options = llama_cpp.llama_model_default_params()
     options.use_mmap, options.n_gpu_layers = False, 0

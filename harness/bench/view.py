@@ -16,7 +16,7 @@ TITLES: Mapping[str, str] = {
     engine.DECODE: "The engine on the slice",
 }
 
-SHORT = 30  # characters of a note that fits beside its figure
+SHORT = 15  # characters of a note that fits beside its figure
 
 
 def show(rows: Sequence[Row], console: Console) -> None:
@@ -35,7 +35,7 @@ def table(name: str, rows: Sequence[Row]) -> Table:
     """One table; the ratios that its rows have are columns, the target stands in the ratio's cell."""
     against = list(dict.fromkeys(key for row in rows for key in row.ratios))
     made = Table(title=TITLES[name], title_justify="left", title_style="bold", box=None, padding=(0, 1))
-    made.add_column("", style="bold")
+    made.add_column("", style="bold", no_wrap=True)
     made.add_column("")
     made.add_column("median", justify="right", no_wrap=True)
     made.add_column("quartiles", style="dim", no_wrap=True)

@@ -207,7 +207,7 @@ def test_a_small_run_has_every_row_and_leaves_nothing(settings, tmp_path, capsys
     assert found >= {("reads", size, who) for size in ("16 KiB", "1 MiB") for who in ("expert_read", "probe")}
     parts = ("whole layer", "reads alone", "kernels alone")
     assert found >= {("layer", state, part) for state in ("warm", "cold") for part in parts}
-    decode = ("decode warm", "decode cold", "prefill of 40", "peak RSS")
+    decode = ("decode warm", "decode cold", "prefill of 40", "RSS after decode", "RSS after prefill")
     assert found >= {("decode", name, "streamed") for name in decode} | {("decode", "decode", "mlx-lm")}
     (llama,) = (row for row in rows if row.contender == "llama.cpp")
     assert llama.figure is None and "not installed: no_such_package" in llama.note
