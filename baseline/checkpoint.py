@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -150,6 +150,15 @@ def write_safetensors(file: Path, arrays: dict[str, mx.array]) -> None:
 
     mx.save_safetensors would evaluate all of them first. Raises OSError when the disk refuses.
     """
+    names = list(arrays)
+    with file.open("wb") as stream:
+        stream.write(safetensors_header(arrays))
+        for name in names:
+            stream.write(tensor_bytes(arrays.pop(name)))
+
+
+def safetensors_header(arrays: Mapping[str, mx.array]) -> bytes:
+    """What a safetensors file begins with; the arrays' bytes follow in their order. Evaluates none of them."""
     entries, end = {}, 0
     for name, array in arrays.items():
         entries[name] = {
@@ -160,10 +169,7 @@ def write_safetensors(file: Path, arrays: dict[str, mx.array]) -> None:
         end += array.nbytes
     header = json.dumps({"__metadata__": {"format": "mlx"}, **entries}).encode()
     header += b" " * (-len(header) % 8)
-    with file.open("wb") as stream:
-        stream.write(len(header).to_bytes(8, "little") + header)
-        for name in entries:
-            stream.write(tensor_bytes(arrays.pop(name)))
+    return len(header).to_bytes(8, "little") + header
 
 
 def dtype_name(array: mx.array) -> str:

@@ -1,11 +1,14 @@
 """Files that a crash leaves either whole, under their own name, or not there at all."""
 
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import xxhash
+
+from baseline.errors import UsageError
 
 
 @contextmanager
@@ -33,3 +36,12 @@ def file_checksum(path: Path) -> str:
         while block := stream.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
+
+
+def require_space(folder: Path, nbytes: int) -> None:
+    """Raise UsageError when the disk of `folder`, which need not exist yet, has not `nbytes` free."""
+    absolute = folder.absolute()
+    disk = next(parent for parent in (absolute, *absolute.parents) if parent.is_dir())
+    free = shutil.disk_usage(disk).free
+    if nbytes > free:
+        raise UsageError(f"{folder} needs {nbytes / 1e9:.2f} GB more, {free / 1e9:.2f} GB are available on its disk")

@@ -2,14 +2,14 @@
 
 import dataclasses
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import xxhash
 
 from baseline.checkpoint import dtype_name, fingerprint, read_header, tensor_bytes, write_safetensors
-from baseline.durable import durable, file_checksum
+from baseline.durable import durable, file_checksum, require_space
 from baseline.errors import CheckError, UsageError
 from baseline.journal import Journal
 from baseline.layout import Layout
@@ -23,11 +23,10 @@ from baseline.manifest import (
     Source,
     load_manifest,
 )
+from baseline.meter import Meter, Progress
 from baseline.plan import ExpertSource, Plan, make_plan
 
 __all__ = ["Progress", "fingerprint", "pack", "verify"]
-
-Progress = Callable[[int, int], None]  # bytes done, bytes in all
 
 # What mlx-lm reads besides the weights: configuration, tokenizer, chat template.
 COPIED = ("*.json", "*.jinja", "*.txt", "*.model", "*.tiktoken", "*.py")
@@ -51,7 +50,7 @@ def pack(src: Path, dst: Path, layout: Layout, progress: Progress | None = None)
         # The journal comes first: it marks the folder as ours, should the next line be the last.
         with Journal(dst, source, layout) as journal:
             (dst / "experts").mkdir(exist_ok=True)
-            meter = _Meter(progress, plan.expert_bytes + plan.resident_bytes)
+            meter = Meter(progress, plan.expert_bytes + plan.resident_bytes)
             with ExpertSource(plan.stored) as experts:
                 layers = tuple(_pack_layer(dst, layer, experts, journal, meter) for layer in plan.layers)
             resident = _pack_resident(dst / RESIDENT, plan, meter)
@@ -61,18 +60,6 @@ def pack(src: Path, dst: Path, layout: Layout, progress: Progress | None = None)
                 partial.write_text(manifest.to_json())
             journal.remove()
     return manifest
-
-
-class _Meter:
-    """Counts bytes towards a total and reports each step."""
-
-    def __init__(self, progress: Progress | None, total: int) -> None:
-        self._progress, self._done, self._total = progress, 0, total
-
-    def advance(self, nbytes: int) -> None:
-        self._done += nbytes
-        if self._progress is not None:
-            self._progress(self._done, self._total)
 
 
 @contextmanager
@@ -104,16 +91,11 @@ def _packed_before(dst: Path, source: Source, layout: Layout) -> Manifest | None
 
 def _check_space(dst: Path, plan: Plan) -> None:
     """Raise UsageError when what is still to be written does not fit; what an earlier call wrote counts."""
-    absolute = dst.absolute()
-    disk = next(folder for folder in (absolute, *absolute.parents) if folder.is_dir())
     written = sum(path.stat().st_size for path in (dst / "experts").glob("*"))
-    needed = plan.expert_bytes + plan.resident_bytes - written
-    free = shutil.disk_usage(disk).free
-    if needed > free:
-        raise UsageError(f"{dst} needs {needed / 1e9:.2f} GB more, {free / 1e9:.2f} GB are available on its disk")
+    require_space(dst, plan.expert_bytes + plan.resident_bytes - written)
 
 
-def _pack_layer(dst: Path, layer: LayerEntry, source: ExpertSource, journal: Journal, meter: _Meter) -> LayerEntry:
+def _pack_layer(dst: Path, layer: LayerEntry, source: ExpertSource, journal: Journal, meter: Meter) -> LayerEntry:
     path = dst / layer.file
     finished = journal.finished.get(layer.file)
     if finished is not None and path.is_file() and path.stat().st_size == layer.nbytes:
@@ -129,7 +111,7 @@ def _pack_layer(dst: Path, layer: LayerEntry, source: ExpertSource, journal: Jou
     return dataclasses.replace(layer, checksums=tuple(checksums))
 
 
-def _pack_resident(path: Path, plan: Plan, meter: _Meter) -> Resident:
+def _pack_resident(path: Path, plan: Plan, meter: Meter) -> Resident:
     nbytes = plan.resident_bytes
     with durable(path) as partial:
         write_safetensors(partial, plan.resident)
@@ -157,7 +139,7 @@ def verify(dst: Path, src: Path | None = None, progress: Progress | None = None)
     """
     manifest = load_manifest(dst)
     plan = None if src is None else _expected(dst, manifest, src)
-    meter = _Meter(progress, sum(layer.nbytes for layer in manifest.layers) + manifest.resident.nbytes)
+    meter = Meter(progress, sum(layer.nbytes for layer in manifest.layers) + manifest.resident.nbytes)
     try:
         with ExpertSource(plan.stored if plan else {}) as source:
             for index, layer in enumerate(manifest.layers):
@@ -181,7 +163,7 @@ def _expected(dst: Path, manifest: Manifest, src: Path) -> Plan:
 
 
 def _verify_layer(
-    path: Path, index: int, layer: LayerEntry, originals: Iterator[memoryview] | None, meter: _Meter
+    path: Path, index: int, layer: LayerEntry, originals: Iterator[memoryview] | None, meter: Meter
 ) -> None:
     with path.open("rb") as stream:
         for expert, checksum in enumerate(layer.checksums):

@@ -101,6 +101,11 @@ def parser() -> argparse.ArgumentParser:
     pack.add_argument("dst", metavar="DST", help="folder for the packed model; an interrupted pack is continued")
     pack.add_argument("--layout", default="whole_expert", metavar="NAME", help="how an expert lies in its file")
     pack.add_argument("--verify", action="store_true", help="compare every byte with SRC afterwards")
+    synth = _add(
+        verbs, "synth", "a random checkpoint in a real model's shapes: layers=... experts=... vocab=...", commands.synth
+    )
+    synth.add_argument("config", metavar="CONFIG", help="qwen3.5-397b-a17b, qwen3.5-122b-a10b or qwen3.5-35b-a3b")
+    synth.add_argument("dst", metavar="DST", help="folder for the checkpoint; an interrupted one is continued")
     _add(verbs, "generate", "text from a packed model: prompt=... max_tokens=...", commands.generate)
     golden = verbs.add_parser("golden", help="record or check a model's golden outputs", allow_abbrev=False)
     deeds = golden.add_subparsers(title="commands", metavar="record|check", required=True)

@@ -72,6 +72,26 @@ def pack(arguments: Namespace, config: Config) -> Result:
     return Result({"experts": experts, "bytes": nbytes, "seconds": seconds, "verified": arguments.verify})
 
 
+def synth(arguments: Namespace, config: Config) -> Result:
+    """`nightforge synth CONFIG DST`."""
+    from baseline.shapes import make_shape
+    from baseline.synth import synth as write
+    from baseline.synth import tokenizer_ids
+    from harness.display import byte_progress
+    from harness.paths import bundled_model
+
+    dst, tokenizer = Path(arguments.dst), bundled_model()
+    ids = tokenizer_ids(tokenizer)
+    shape = make_shape(arguments.config, config.layers, config.experts, config.vocab, ids)
+    start = time.perf_counter()
+    with byte_progress("writing") as progress:
+        nbytes = write(shape, dst, tokenizer, config.seed, progress)
+    seconds = time.perf_counter() - start
+    parts = f"{shape.layers} layers, {shape.experts} experts in each, a vocabulary of {shape.vocab}"
+    say(f"{dst}: {shape.model} with {parts}; {nbytes / 1e6:.1f} MB in {seconds:.1f} s")
+    return Result({"path": str(dst), "bytes": nbytes, "seconds": seconds})
+
+
 def generate(arguments: Namespace, config: Config) -> Result:
     """`nightforge generate`."""
     _use_device(config.target.name)

@@ -37,6 +37,9 @@ class Config:
     configuration: str | None = None
     dtype: str = ""
     top_k: int | None = None
+    layers: int | None = None
+    experts: int | None = None
+    vocab: int | None = None
     prompt: str = ""
     max_tokens: int = 0
     op: Any = None

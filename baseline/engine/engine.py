@@ -104,7 +104,7 @@ class Engine:
             down, combined = (self._find("expert_down", i) for i in layer.down_instances(self.dtype))
             layer.configure(io, gate_up, down, combined, self.dtype)
         for linear in self.linears:
-            linear.kernel = self._find("qmatvec", linear.instance(self.dtype))
+            linear.configure(self._find("qmatvec", linear.instance(self.dtype)), self.dtype)
         for delta in self.deltas:
             delta.configure(self._find("gated_delta_step", delta.instance(self.dtype)), self.dtype)
 

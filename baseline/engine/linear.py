@@ -17,11 +17,16 @@ class KernelLinear(nn.QuantizedLinear):
             if name in linear:
                 self[name] = linear[name]
         self.kernel: native.CpuKernel | None = None
+        self.dtype: mx.Dtype | None = None
         self.freeze()
+
+    def configure(self, kernel: native.CpuKernel | None, dtype: mx.Dtype) -> None:
+        """Set the kernel, which takes activations of dtype; None leaves the product to MLX."""
+        self.kernel, self.dtype = kernel, dtype
 
     def __call__(self, x: mx.array) -> mx.array:
         """x [..., K] -> [..., N]."""
-        if self.kernel is None or x.dtype != self.scales.dtype:
+        if self.kernel is None or x.dtype != self.dtype:
             return super().__call__(x)
         width = self.weight.shape[0]
         (y,) = self.kernel(

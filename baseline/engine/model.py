@@ -1,5 +1,6 @@
 """mlx-lm models: the resident one as mlx-lm loads it, and the streamed one without its experts in memory."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,7 @@ def load_streamed(
     quantize(model, manifest)
     stream_experts(model, folder, manifest, experts_per_token(config))
     model.load_weights(str(folder / manifest.resident.file), strict=True)
-    set_dtype(model, dtype)
+    set_dtype(model, dtype, as_stored)
     swap(model, {path: KernelLinear(m) for path, m in model.named_modules() if type(m) is nn.QuantizedLinear})
     swap(model, {path: KernelDelta(m) for path, m in model.named_modules() if is_delta_net(m)})
     model.eval()
@@ -54,10 +55,26 @@ def load_streamed(
     return model
 
 
-def set_dtype(model: nn.Module, dtype: str | None) -> None:
-    """Cast the model's floating-point parameters; None leaves the checkpoint's."""
-    if dtype is not None:
-        model.set_dtype(getattr(mx, dtype))
+Kept = Callable[[nn.Module, str], bool]
+
+
+def set_dtype(model: nn.Module, dtype: str | None, kept: Kept = lambda module, name: False) -> None:
+    """Cast the model's floating-point parameters but for those that are `kept`; None leaves the checkpoint's."""
+    if dtype is None:
+        return
+
+    def is_cast(module: nn.Module, name: str, value: Any) -> bool:
+        return bool(nn.Module.valid_parameter_filter(module, name, value)) and not kept(module, name)
+
+    def cast(array: mx.array) -> mx.array:
+        return array.astype(getattr(mx, dtype)) if mx.issubdtype(array.dtype, mx.floating) else array
+
+    model.apply(cast, is_cast)
+
+
+def as_stored(module: nn.Module, name: str) -> bool:
+    """Whether a product takes this tensor in the checkpoint's own type: each of its bytes is read for every token."""
+    return type(module) is nn.QuantizedLinear and name in ("scales", "biases")
 
 
 def quantize(model: nn.Module, manifest: Manifest) -> None:

@@ -14,7 +14,11 @@ static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "packed weights are lit
 using uint32 = std::uint32_t;
 using int32 = std::int32_t;
 using float32 = float;
+#if defined(__aarch64__)
+using float16 = __fp16;  // GCC 12 has no _Float16 there
+#else
 using float16 = _Float16;
+#endif
 struct bfloat16 {
     std::uint16_t bits;
 };
@@ -178,7 +182,7 @@ struct Packed {
 
 // Activations in the order in which the lanes of packed words meet them, with the sum of each group:
 // sum(x * (scale * q + bias)) = sum over groups of scale * sum(x * q) + bias * sum(x).
-// Decode::factor(j) is what the unit's j-th field needs on top of its value; `weight` multiplies the whole row.
+// Decode::factor(bits, j) is what the unit's j-th field needs on top of its value; `weight` multiplies the whole row.
 template <class P, class Decode>
 struct Staged {
     alignas(64) float x[(P::blocks + 1) * P::steps][P::unit][LANES];
@@ -192,7 +196,7 @@ struct Staged {
             float total = 0;
             for (int j = 0; j < P::unit; ++j) {
                 const float value = weight * to_float(row[k + j]);
-                x[step][j][lane] = value * Decode::factor(j);
+                x[step][j][lane] = value * Decode::factor(P::bits, j);
                 total += value;
             }
             sums[k / P::group] += total;
@@ -241,59 +245,63 @@ inline void load_words(const unsigned char* from, vuint (&words)[UNIT_WORDS]) {
     }
 }
 
-// Lane l gets the factor of the group that it works on in this step of a block.
-template <int STEP, int UNIT, int GROUP, int... L>
-inline vfloat of_lanes(vfloat factors, std::integer_sequence<int, L...>) {
-    return __builtin_shufflevector(factors, factors, ((STEP * LANES + L) * UNIT / GROUP)...);
-}
-
-// Adds one block of R rows, GROUPS groups of it valid, to the rows' totals.
-template <class P, class Decode, int PREFETCH, int GROUPS, class S, int R>
-inline __attribute__((always_inline)) void add_block(const Staged<P, Decode>& staged, long block,
-                                                     const PackedRow<S> (&rows)[R], vfloat (&totals)[R]) {
-    const vfloat sums = load<vfloat>(staged.sums + block * LANES);
-    vfloat scales[R];
-    for (int r = 0; r < R; ++r) {
-        scales[r] = load_floats<GROUPS>(rows[r].scales + block * LANES);
-        totals[r] += load_floats<GROUPS>(rows[r].biases + block * LANES) * sums;
-    }
+// The factors of a block's groups, of the rows' scales or biases, for each of its steps: lane l gets that of the group
+// that it works on.
+template <class P>
+inline __attribute__((always_inline)) void spread(vfloat groups, vfloat (&steps)[P::steps]) {
     unrolled<P::steps>([&](auto step) __attribute__((always_inline)) {
-        constexpr int left = GROUPS * P::group_words - step * P::step_words;
-        if constexpr (left > 0) {
-            constexpr int valid = left < P::step_words ? left : P::step_words;
-            vuint words[R][P::unit_words];
-            vfloat part[R] = {};
-            for (int r = 0; r < R; ++r) {
-                const unsigned char* at = rows[r].weight + (block * P::steps + step) * P::step_words * 4;
-                if constexpr (PREFETCH > 0) __builtin_prefetch(at + PREFETCH);
-                load_words<P::unit_words, valid>(at, words[r]);
-            }
-            unrolled<P::unit>([&](auto j) __attribute__((always_inline)) {
-                const vfloat x = load<vfloat>(staged.x[block * P::steps + step][j]);
-                for (int r = 0; r < R; ++r) part[r] += Decode::template field<P::bits, j>(words[r]) * x;
-            });
-            constexpr auto lanes = std::make_integer_sequence<int, LANES>{};
-            for (int r = 0; r < R; ++r)
-                totals[r] += of_lanes<step, P::unit, P::group>(scales[r], lanes) * part[r];
-        }
+        steps[step] = [&]<int... L>(std::integer_sequence<int, L...>) __attribute__((always_inline)) {
+            return __builtin_shufflevector(groups, groups, ((step * LANES + L) * P::unit / P::group)...);
+        }(std::make_integer_sequence<int, LANES>{});
     });
 }
 
-// Adds the products of R packed rows with the staged activations, lane by lane. The order of summation depends
-// on nothing but the template arguments. PREFETCH: bytes to ask for ahead of the words being decoded, 0 for none.
-template <class P, class Decode, int PREFETCH, class S, int R>
-inline void add_products(const Staged<P, Decode>& staged, const PackedRow<S> (&rows)[R], vfloat (&totals)[R]) {
-    for (long block = 0; block < P::blocks; ++block)
-        add_block<P, Decode, PREFETCH, LANES>(staged, block, rows, totals);
-    if constexpr (P::rest > 0) add_block<P, Decode, PREFETCH, P::rest>(staged, P::blocks, rows, totals);
+// Walks one block of R rows, GROUPS groups of it valid: add(Count<valid words>, step, scales of the step) for each
+// step. Adds what the biases make of the groups' sums by itself. PREFETCH: bytes to ask for ahead, 0 for none.
+template <class P, int PREFETCH, int GROUPS, class S, int R, int T, class Input, class F>
+inline __attribute__((always_inline)) void walk_block(const Input* staged, long block, const PackedRow<S> (&rows)[R],
+                                                      vfloat (&totals)[R][T], F&& add) {
+    vfloat scales[R][P::steps];
+    for (int r = 0; r < R; ++r) {
+        spread<P>(load_floats<GROUPS>(rows[r].scales + block * LANES), scales[r]);
+        const vfloat biases = load_floats<GROUPS>(rows[r].biases + block * LANES);
+        for (int t = 0; t < T; ++t) totals[r][t] += biases * load<vfloat>(staged[t].sums + block * LANES);
+    }
+    const auto walk = [&](auto valid, int step) __attribute__((always_inline)) {
+        const unsigned char* at[R];
+        vfloat factors[R];
+        for (int r = 0; r < R; ++r) {
+            at[r] = rows[r].weight + (block * P::steps + step) * P::step_words * 4;
+            factors[r] = scales[r][step];
+            if constexpr (PREFETCH > 0) __builtin_prefetch(at[r] + PREFETCH);
+        }
+        add(valid, block * P::steps + step, at, factors);
+    };
+    constexpr int words = GROUPS * P::group_words, whole = words / P::step_words, left = words % P::step_words;
+    for (int step = 0; step < whole; ++step) walk(Count<P::step_words>{}, step);
+    if constexpr (left > 0) walk(Count<left>{}, whole);
 }
 
-// The products of R packed rows with the staged activations.
-template <class P, class Decode, int PREFETCH, class S, int R>
-inline void packed_dots(const Staged<P, Decode>& staged, const PackedRow<S> (&rows)[R], float (&out)[R]) {
-    vfloat totals[R] = {};
-    add_products<P, Decode, PREFETCH>(staged, rows, totals);
-    for (int r = 0; r < R; ++r) out[r] = sum(totals[r]);
+// Adds one block of R rows with T tokens to the totals: what is decoded once serves all tokens.
+template <int T, int PREFETCH, int GROUPS, class P, class Decode, class S, int R>
+inline __attribute__((always_inline)) void add_block(const Staged<P, Decode>* staged, long block,
+                                                     const PackedRow<S> (&rows)[R], vfloat (&totals)[R][T]) {
+    const auto add = [&](auto valid, long step, auto& at, auto& scales) __attribute__((always_inline)) {
+        vuint words[R][P::unit_words];
+        vfloat part[R][T] = {};
+        for (int r = 0; r < R; ++r) load_words<P::unit_words, valid>(at[r], words[r]);
+        unrolled<P::unit>([&](auto j) __attribute__((always_inline)) {
+            vfloat fields[R];
+            for (int r = 0; r < R; ++r) fields[r] = Decode::template field<P::bits, j>(words[r]);
+            for (int t = 0; t < T; ++t) {
+                const vfloat x = load<vfloat>(staged[t].x[step][j]);
+                for (int r = 0; r < R; ++r) part[r][t] += fields[r] * x;
+            }
+        });
+        for (int r = 0; r < R; ++r)
+            for (int t = 0; t < T; ++t) totals[r][t] += scales[r] * part[r][t];
+    };
+    walk_block<P, PREFETCH, GROUPS>(staged, block, rows, totals, add);
 }
 
 // The j-th field of a unit, moved to the low bits.
@@ -309,3 +317,25 @@ inline vuint shifted_field(const vuint* words) {
         return (words[word] >> shift) & mask;
     }
 }
+
+// Ways to decode the j-th field of a unit; Staged multiplies the activation by factor(j). This one moves it down.
+struct Shifted {
+    static constexpr float factor(int, int) { return 1.0f; }
+    template <int B, int J>
+    static vfloat field(const vuint* words) {
+        return to_floats(shifted_field<B, J>(words));
+    }
+};
+
+// A field that ends below its word's top bit stays where it is, as q * 2^shift; x is multiplied by 2^-shift.
+struct InPlace {
+    static constexpr bool in_place(int bits, int j) { return j * bits % 32 + bits < 32; }
+    static constexpr float factor(int bits, int j) {
+        return in_place(bits, j) ? 1.0f / float(1u << j * bits % 32) : 1.0f;
+    }
+    template <int B, int J>
+    static vfloat field(const vuint* words) {
+        if constexpr (!in_place(B, J)) return Shifted::field<B, J>(words);
+        return to_floats(words[J * B / 32] & ((1u << B) - 1) << J * B % 32);
+    }
+};

@@ -14,6 +14,7 @@ from importlib.resources import files
 from baseline.contract import Contract, Instance, Tensor
 from baseline.variant import Choice, Variant
 
+HEADERS = ("cpu_prelude.h", "cpu_limbs.h", "cpu_rows.h")  # what a kernel may use, in this order
 _INCLUDE = re.compile(r"^[ \t]*#[ \t]*include[^\n]*$", re.MULTILINE)
 
 
@@ -26,16 +27,16 @@ def translation_unit(choice: Choice, contract: Contract, instances: Sequence[Ins
     """C++20 source with one entry point an instance. The same arguments give the same text."""
     variant = choice.variant
     parts = ['#line 1 "generated"', *map(_requirement, variant.requires), *_INCLUDE.findall(variant.helpers)]
-    parts += ['#line 1 "cpu_prelude.h"', prelude()]
+    parts += [line for header in HEADERS for line in (f'#line 1 "{header}"', text_of(header))]
     for symbol, instance in zip(symbols(contract, instances), instances, strict=True):
         parts.append(_copy(symbol, choice, contract, instance))
     return "\n".join(parts) + "\n"
 
 
 @cache
-def prelude() -> str:
-    """The text of cpu_prelude.h."""
-    return files("baseline.targets").joinpath("cpu_prelude.h").read_text()
+def text_of(header: str) -> str:
+    """The text of a header of this package."""
+    return files("baseline.targets").joinpath(header).read_text()
 
 
 def _requirement(macro: str) -> str:

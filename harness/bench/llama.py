@@ -106,14 +106,16 @@ def _blocks(random: np.random.Generator, rows: int, columns: int) -> Any:
     return blocks.reshape(rows, -1)
 
 
-@llama_cpp.llama_log_callback
 def _silent(level: int, text: bytes, data: object) -> None:
-    """What llama.cpp says of itself, dropped; here, because llama.cpp keeps no reference to it."""
+    """What llama.cpp says of itself, dropped."""
+
+
+QUIET = llama_cpp.llama_log_callback(_silent)  # kept here: llama.cpp holds no reference
 
 
 def load(path: Path, threads: int) -> Any:
     """A context of the model, which needs its file no more. RuntimeError when llama.cpp does not take it."""
-    llama_cpp.llama_log_set(_silent, None)
+    llama_cpp.llama_log_set(QUIET, None)
     llama_cpp.llama_backend_init()
     options = llama_cpp.llama_model_default_params()
     options.use_mmap, options.n_gpu_layers = False, 0

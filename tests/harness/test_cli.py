@@ -90,6 +90,9 @@ def assert_refused(done: subprocess.CompletedProcess[str], status: int, text: st
         (("generate", f"model={TINY_MOE}"), "is not packed; pack it first: nightforge pack"),
         (("generate", "configuration=/no/such.json"), "/no/such.json cannot be read"),
         (("generate", "configuration=pyproject.toml"), "is not a candidate.json of a search"),
+        (("synth", "gpt", "DST"), "CONFIG must be one of qwen3.5-397b-a17b, qwen3.5-122b-a10b, qwen3.5-35b-a3b, got"),
+        (("synth", "qwen3.5-35b-a3b", "DST", "layers=3"), "layers must be from 4"),
+        (("synth", "qwen3.5-35b-a3b", "DST", "vocab=1000"), "vocab must be from 4992 (the bundled tokenizer"),
         (("pack", "/no/such/folder", "DST"), "/no/such/folder is not a folder"),
         (("pack", "tests", "DST"), "tests is not a model: it has no config.json"),
         (("pack", str(TINY_MOE), "DST", "--layout", "spiral"), "layout must be one of whole_expert, got 'spiral'"),
@@ -114,12 +117,23 @@ def test_bad_values_of_a_loaded_model_are_one_line(cache: Path, packed: Path, tm
     assert_refused(search, 2, "holds no golden record")
 
 
+def test_synth_says_where_and_how_much(cache: Path, tmp_path: Path) -> None:
+    options = ("layers=4", "experts=8", "vocab=4992")
+    done = run(cache, "synth", "qwen3.5-35b-a3b", str(tmp_path / "dst"), *options, "--json")
+    assert done.returncode == 0, done.stderr
+    fields = json.loads(done.stdout)
+    assert fields["path"] == str(tmp_path / "dst")
+    size = (tmp_path / "dst" / "model.safetensors").stat().st_size
+    assert size - 100_000 < fields["bytes"] < size
+    assert "4 layers, 8 experts in each, a vocabulary of 4992" in done.stderr and len(done.stderr.splitlines()) == 1
+
+
 def test_help_lists_the_commands_that_exist_and_is_quick(cache: Path) -> None:
     start = time.perf_counter()
     done = run(cache, "--help")
     seconds = time.perf_counter() - start
     assert done.returncode == 0
-    for name in ("doctor", "pack", "generate", "golden", "search"):
+    for name in ("doctor", "pack", "synth", "generate", "golden", "search"):
         assert name in done.stdout
     assert seconds < 2  # on a busy machine; importing mlx-lm alone takes longer than --help may
 

@@ -16,7 +16,7 @@ hypothesis: >
 // helpers
 #include <immintrin.h>
 struct Decode {
-    static constexpr float factor(int) { return 1.0f; }
+    static constexpr float factor(int, int) { return 1.0f; }
     template <int B, int J>
     static vfloat field(const vuint* words) {
         // The permutation looks at an index's low four bits alone: the shifted word needs no mask.
@@ -30,15 +30,15 @@ Staged<Rows, Decode> staged[TOP];
 in_pieces(share(p / TOP * H, thread, n_threads), H, [&](long row, Range outputs) {
     for (long j = 0; j < TOP; ++j) staged[j].stage(h + (row * TOP + j) * I, weight[row * TOP + j]);
     in_steps_of<ROWS>(outputs, [&](auto rows, long n) {
-        vfloat totals[rows] = {};
+        vfloat totals[rows][1] = {};
         for (long j = 0; j < TOP; ++j) {
             const auto* expert = reinterpret_cast<const unsigned char*>(experts) + slot[row * TOP + j] * STRIDE;
             PackedRow<S> packed[rows];
             for (int i = 0; i < rows; ++i)
                 packed[i] = PackedRow<S>::of<Rows>(
                     expert + DOWN_WEIGHT, expert + DOWN_SCALES, expert + DOWN_BIASES, n + i);
-            add_products<Rows, Decode, PREFETCH>(staged[j], packed, totals);
+            add_products<1, PREFETCH>(&staged[j], packed, totals);
         }
-        for (int i = 0; i < rows; ++i) y[row * H + n + i] = from_float<T>(sum(totals[i]));
+        for (int i = 0; i < rows; ++i) y[row * H + n + i] = from_float<T>(sum(totals[i][0]));
     });
 });

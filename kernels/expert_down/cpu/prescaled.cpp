@@ -13,34 +13,21 @@ hypothesis: >
   multiply-add and comes nearer to the memory's bandwidth.
 ---*/
 // helpers
-struct Decode {
-    // A field that ends below its word's top bit stays where it is, as q * 2^shift; x is scaled by 2^-shift.
-    static constexpr bool in_place(int j) { return j * BITS % 32 + BITS < 32; }
-    static constexpr float factor(int j) { return in_place(j) ? 1.0f / float(1u << j * BITS % 32) : 1.0f; }
-    template <int B, int J>
-    static vfloat field(const vuint* words) {
-        if constexpr (in_place(J)) {
-            return to_floats(words[J * B / 32] & ((1u << B) - 1) << J * B % 32);
-        } else {
-            return to_floats(shifted_field<B, J>(words));
-        }
-    }
-};
 using Rows = Packed<BITS, GROUP, I>;
 // body
-Staged<Rows, Decode> staged[TOP];
+Staged<Rows, InPlace> staged[TOP];
 in_pieces(share(p / TOP * H, thread, n_threads), H, [&](long row, Range outputs) {
     for (long j = 0; j < TOP; ++j) staged[j].stage(h + (row * TOP + j) * I, weight[row * TOP + j]);
     in_steps_of<ROWS>(outputs, [&](auto rows, long n) {
-        vfloat totals[rows] = {};
+        vfloat totals[rows][1] = {};
         for (long j = 0; j < TOP; ++j) {
             const auto* expert = reinterpret_cast<const unsigned char*>(experts) + slot[row * TOP + j] * STRIDE;
             PackedRow<S> packed[rows];
             for (int i = 0; i < rows; ++i)
                 packed[i] = PackedRow<S>::of<Rows>(
                     expert + DOWN_WEIGHT, expert + DOWN_SCALES, expert + DOWN_BIASES, n + i);
-            add_products<Rows, Decode, PREFETCH>(staged[j], packed, totals);
+            add_products<1, PREFETCH>(&staged[j], packed, totals);
         }
-        for (int i = 0; i < rows; ++i) y[row * H + n + i] = from_float<T>(sum(totals[i]));
+        for (int i = 0; i < rows; ++i) y[row * H + n + i] = from_float<T>(sum(totals[i][0]));
     });
 });

@@ -14,26 +14,21 @@ hypothesis: >
   routing weights go into the activations, so that a row's TOP products share one sum across the lanes.
 ---*/
 // helpers
-struct Decode {
-    static constexpr float factor(int) { return 1.0f; }
-    template <int B, int J>
-    static vfloat field(const vuint* words) { return to_floats(shifted_field<B, J>(words)); }
-};
 using Rows = Packed<BITS, GROUP, I>;
 // body
-Staged<Rows, Decode> staged[TOP];
+Staged<Rows, Shifted> staged[TOP];
 in_pieces(share(p / TOP * H, thread, n_threads), H, [&](long row, Range outputs) {
     for (long j = 0; j < TOP; ++j) staged[j].stage(h + (row * TOP + j) * I, weight[row * TOP + j]);
     in_steps_of<ROWS>(outputs, [&](auto rows, long n) {
-        vfloat totals[rows] = {};
+        vfloat totals[rows][1] = {};
         for (long j = 0; j < TOP; ++j) {
             const auto* expert = reinterpret_cast<const unsigned char*>(experts) + slot[row * TOP + j] * STRIDE;
             PackedRow<S> packed[rows];
             for (int i = 0; i < rows; ++i)
                 packed[i] = PackedRow<S>::of<Rows>(
                     expert + DOWN_WEIGHT, expert + DOWN_SCALES, expert + DOWN_BIASES, n + i);
-            add_products<Rows, Decode, PREFETCH>(staged[j], packed, totals);
+            add_products<1, PREFETCH>(&staged[j], packed, totals);
         }
-        for (int i = 0; i < rows; ++i) y[row * H + n + i] = from_float<T>(sum(totals[i]));
+        for (int i = 0; i < rows; ++i) y[row * H + n + i] = from_float<T>(sum(totals[i][0]));
     });
 });

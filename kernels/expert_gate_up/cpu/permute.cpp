@@ -16,7 +16,7 @@ hypothesis: >
 // helpers
 #include <immintrin.h>
 struct Decode {
-    static constexpr float factor(int) { return 1.0f; }
+    static constexpr float factor(int, int) { return 1.0f; }
     template <int B, int J>
     static vfloat field(const vuint* words) {
         // The permutation looks at an index's low four bits alone: the shifted word needs no mask.
@@ -40,8 +40,8 @@ in_pieces(share(p * I, thread, n_threads), I, [&](long pair, Range outputs) {
             packed[rows + i] = PackedRow<S>::of<Rows>(
                 expert + UP_WEIGHT, expert + UP_SCALES, expert + UP_BIASES, n + i);
         }
-        float dots[2 * rows];
-        packed_dots<Rows, Decode, PREFETCH>(staged, packed, dots);
-        for (int i = 0; i < rows; ++i) h[pair * I + n + i] = from_float<T>(silu(dots[i]) * dots[rows + i]);
+        float dots[2 * rows][1];
+        packed_dots<1, PREFETCH>(&staged, packed, dots);
+        for (int i = 0; i < rows; ++i) h[pair * I + n + i] = from_float<T>(silu(dots[i][0]) * dots[rows + i][0]);
     });
 });

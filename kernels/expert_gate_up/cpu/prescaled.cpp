@@ -13,22 +13,9 @@ hypothesis: >
   multiply-add and comes nearer to the memory's bandwidth.
 ---*/
 // helpers
-struct Decode {
-    // A field that ends below its word's top bit stays where it is, as q * 2^shift; x is scaled by 2^-shift.
-    static constexpr bool in_place(int j) { return j * BITS % 32 + BITS < 32; }
-    static constexpr float factor(int j) { return in_place(j) ? 1.0f / float(1u << j * BITS % 32) : 1.0f; }
-    template <int B, int J>
-    static vfloat field(const vuint* words) {
-        if constexpr (in_place(J)) {
-            return to_floats(words[J * B / 32] & ((1u << B) - 1) << J * B % 32);
-        } else {
-            return to_floats(shifted_field<B, J>(words));
-        }
-    }
-};
 using Rows = Packed<BITS, GROUP, H>;
 // body
-Staged<Rows, Decode> staged;
+Staged<Rows, InPlace> staged;
 long staged_row = -1;
 in_pieces(share(p * I, thread, n_threads), I, [&](long pair, Range outputs) {
     if (row[pair] != staged_row) staged.stage(x + row[pair] * H);
@@ -42,8 +29,8 @@ in_pieces(share(p * I, thread, n_threads), I, [&](long pair, Range outputs) {
             packed[rows + i] = PackedRow<S>::of<Rows>(
                 expert + UP_WEIGHT, expert + UP_SCALES, expert + UP_BIASES, n + i);
         }
-        float dots[2 * rows];
-        packed_dots<Rows, Decode, PREFETCH>(staged, packed, dots);
-        for (int i = 0; i < rows; ++i) h[pair * I + n + i] = from_float<T>(silu(dots[i]) * dots[rows + i]);
+        float dots[2 * rows][1];
+        packed_dots<1, PREFETCH>(&staged, packed, dots);
+        for (int i = 0; i < rows; ++i) h[pair * I + n + i] = from_float<T>(silu(dots[i][0]) * dots[rows + i][0]);
     });
 });

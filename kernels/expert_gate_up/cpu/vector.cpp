@@ -13,14 +13,9 @@ hypothesis: >
   limit instead of one value's latency. More ROWS share the loads of x; PREFETCH reads ahead of the decoder.
 ---*/
 // helpers
-struct Decode {
-    static constexpr float factor(int) { return 1.0f; }
-    template <int B, int J>
-    static vfloat field(const vuint* words) { return to_floats(shifted_field<B, J>(words)); }
-};
 using Rows = Packed<BITS, GROUP, H>;
 // body
-Staged<Rows, Decode> staged;
+Staged<Rows, Shifted> staged;
 long staged_row = -1;
 in_pieces(share(p * I, thread, n_threads), I, [&](long pair, Range outputs) {
     if (row[pair] != staged_row) staged.stage(x + row[pair] * H);
@@ -34,8 +29,8 @@ in_pieces(share(p * I, thread, n_threads), I, [&](long pair, Range outputs) {
             packed[rows + i] = PackedRow<S>::of<Rows>(
                 expert + UP_WEIGHT, expert + UP_SCALES, expert + UP_BIASES, n + i);
         }
-        float dots[2 * rows];
-        packed_dots<Rows, Decode, PREFETCH>(staged, packed, dots);
-        for (int i = 0; i < rows; ++i) h[pair * I + n + i] = from_float<T>(silu(dots[i]) * dots[rows + i]);
+        float dots[2 * rows][1];
+        packed_dots<1, PREFETCH>(&staged, packed, dots);
+        for (int i = 0; i < rows; ++i) h[pair * I + n + i] = from_float<T>(silu(dots[i][0]) * dots[rows + i][0]);
     });
 });

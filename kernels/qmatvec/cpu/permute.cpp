@@ -16,7 +16,7 @@ hypothesis: >
 // helpers
 #include <immintrin.h>
 struct Decode {
-    static constexpr float factor(int) { return 1.0f; }
+    static constexpr float factor(int, int) { return 1.0f; }
     template <int B, int J>
     static vfloat field(const vuint* words) {
         // The permutation looks at an index's low four bits alone: the shifted word needs no mask.
@@ -32,8 +32,8 @@ in_pieces(share(m * N, thread, n_threads), N, [&](long token, Range outputs) {
     in_steps_of<ROWS>(outputs, [&](auto rows, long n) {
         PackedRow<S> packed[rows];
         for (int i = 0; i < rows; ++i) packed[i] = PackedRow<S>::of<Rows>(w, scales, biases, n + i);
-        float dots[rows];
-        packed_dots<Rows, Decode, PREFETCH>(staged, packed, dots);
-        for (int i = 0; i < rows; ++i) y[token * N + n + i] = from_float<T>(dots[i]);
+        float dots[rows][1];
+        packed_dots<1, PREFETCH>(&staged, packed, dots);
+        for (int i = 0; i < rows; ++i) y[token * N + n + i] = from_float<T>(dots[i][0]);
     });
 });

@@ -13,21 +13,16 @@ hypothesis: >
   limit instead of one value's latency. More ROWS share the loads of x; PREFETCH reads ahead of the decoder.
 ---*/
 // helpers
-struct Decode {
-    static constexpr float factor(int) { return 1.0f; }
-    template <int B, int J>
-    static vfloat field(const vuint* words) { return to_floats(shifted_field<B, J>(words)); }
-};
 using Rows = Packed<BITS, GROUP, K>;
 // body
-Staged<Rows, Decode> staged;
+Staged<Rows, Shifted> staged;
 in_pieces(share(m * N, thread, n_threads), N, [&](long token, Range outputs) {
     staged.stage(x + token * K);
     in_steps_of<ROWS>(outputs, [&](auto rows, long n) {
         PackedRow<S> packed[rows];
         for (int i = 0; i < rows; ++i) packed[i] = PackedRow<S>::of<Rows>(w, scales, biases, n + i);
-        float dots[rows];
-        packed_dots<Rows, Decode, PREFETCH>(staged, packed, dots);
-        for (int i = 0; i < rows; ++i) y[token * N + n + i] = from_float<T>(dots[i]);
+        float dots[rows][1];
+        packed_dots<1, PREFETCH>(&staged, packed, dots);
+        for (int i = 0; i < rows; ++i) y[token * N + n + i] = from_float<T>(dots[i][0]);
     });
 });

@@ -1,0 +1,48 @@
+// Packed rows times staged activations: `Staged` of cpu_prelude.h, or `Limbs` of cpu_limbs.h. Follows both.
+
+template <class P>
+P packed_of(const Limbs<P>&);
+template <class P, class Decode>
+P packed_of(const Staged<P, Decode>&);
+
+// Limbs where the machine multiplies such weights as bytes, else floats.
+template <class P, bool BYTES = fit_bytes<P::bits>>
+struct FastestInput {
+    using Type = Limbs<P>;
+};
+template <class P>
+struct FastestInput<P, false> {
+    using Type = Staged<P, InPlace>;
+};
+
+// Adds the products of R packed rows with T staged tokens, lane by lane. The order of summation depends on nothing
+// but the template arguments. PREFETCH: bytes to ask for ahead of the words being decoded, 0 for none.
+template <int T, int PREFETCH, class Input, class S, int R>
+inline void add_products(const Input* staged, const PackedRow<S> (&rows)[R], vfloat (&totals)[R][T]) {
+    using P = decltype(packed_of(*staged));
+    for (long block = 0; block < P::blocks; ++block) add_block<T, PREFETCH, LANES>(staged, block, rows, totals);
+    if constexpr (P::rest > 0) add_block<T, PREFETCH, P::rest>(staged, P::blocks, rows, totals);
+}
+
+// The products of R packed rows with T staged tokens.
+template <int T, int PREFETCH, class Input, class S, int R>
+inline void packed_dots(const Input* staged, const PackedRow<S> (&rows)[R], float (&out)[R][T]) {
+    vfloat totals[R][T] = {};
+    add_products<T, PREFETCH>(staged, rows, totals);
+    for (int r = 0; r < R; ++r)
+        for (int t = 0; t < T; ++t) out[r][t] = sum(totals[r][t]);
+}
+
+// Calls f(Count<n>, first pair) for every run of n pairs that share a slot; n is TOKENS, or 1 for what is left.
+template <int TOKENS, class F>
+inline void in_runs_of(const int32* slot, long pairs, F&& f) {
+    for (long pair = 0, run; pair < pairs; pair += run) {
+        for (run = 1; run < TOKENS && pair + run < pairs && slot[pair + run] == slot[pair];) ++run;
+        if (run == TOKENS) {
+            f(Count<TOKENS>{}, pair);
+        } else {
+            run = 1;
+            f(Count<1>{}, pair);
+        }
+    }
+}
