@@ -31,7 +31,7 @@ from harness.bench.run import BenchSettings, bench
 from harness.doctor import machine
 from harness.settings import DEFAULT_IO, OPS
 from tests.harness.conftest import KERNELS
-from tests.harness.test_cli import ROOT, assert_refused, command, environment
+from tests.harness.test_cli import ROOT, command, environment
 from tests.harness.test_cli import run as run_command
 from tests.harness.variants import BAD, RIGHT, write_variant
 from tests.models import TINY_MOE
@@ -197,7 +197,7 @@ def settings(kernels, cache, folder, tmp_path, monkeypatch) -> BenchSettings:
     monkeypatch.setattr(reads, "CALL_BYTES", 1 << 20)
     monkeypatch.setattr(engine, "PROMPT_TOKENS", 40)
     monkeypatch.setattr(run, "LLAMA_PACKAGES", ("no_such_package",))
-    return BenchSettings(kernels, cache, tmp_path / "disk", folder, {}, DEFAULT_IO, rounds=2)
+    return BenchSettings(kernels, cache, tmp_path / "disk", folder, {}, DEFAULT_IO, rounds=1)
 
 
 def test_a_small_run_has_every_row_and_leaves_nothing(settings, tmp_path, capsys):
@@ -257,10 +257,6 @@ def test_without_a_slice_it_says_how_to_make_one_and_json_is_alone(tmp_path):
     assert row["figure"] is None and row["met"] is None
     synth = f"nightforge synth qwen3.5-397b-a17b {tmp_path}/none/checkpoint layers=4 experts=64 vocab=32768"
     assert f"{synth} && nightforge pack {tmp_path}/none/checkpoint {tmp_path}/none/packed" in row["note"]
-
-
-def test_a_bad_option_is_one_line(tmp_path):
-    assert_refused(run_command(tmp_path, "bench", "op=conv"), 2, "op must be among qmatvec, ")
 
 
 @pytest.mark.parametrize(
