@@ -1,10 +1,14 @@
-// How fast all cores together read memory: the most that a kernel whose weights come from memory can get.
+// How fast all cores together read memory, and the disk: the most that a kernel or a reader of experts can get.
+#include <unistd.h>
+
 #include <algorithm>
 #include <atomic>
+#include <cerrno>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <latch>
 #include <memory>
 #include <new>
 #include <thread>
@@ -14,12 +18,14 @@ using Clock = std::chrono::steady_clock;
 static constexpr std::size_t kBlock = 1 << 17;  // words of a block: 1 MiB
 static constexpr int kLanes = 64;               // independent sums, so that no addition waits for another
 
-static std::uint64_t sum(const std::uint64_t* words) {
+static std::uint64_t sum(const std::uint64_t* words, std::size_t count) {
   std::uint64_t lanes[kLanes] = {};
-  for (std::size_t i = 0; i < kBlock; i += kLanes)
+  std::size_t i = 0;
+  for (; i + kLanes <= count; i += kLanes)
     for (int lane = 0; lane < kLanes; ++lane) lanes[lane] += words[i + lane];
   std::uint64_t total = 0;
   for (auto value : lanes) total += value;
+  for (; i < count; ++i) total += words[i];
   return total;
 }
 
@@ -39,7 +45,7 @@ static double one_round(const std::uint64_t* words, std::size_t blocks, int thre
   const auto end = start + std::chrono::duration<double>(seconds);
   on_all(threads, [&] {
     std::uint64_t total = 0;
-    while (Clock::now() < end) total += sum(words + next++ % blocks * kBlock);
+    while (Clock::now() < end) total += sum(words + next++ % blocks * kBlock, kBlock);
     sink += total;
   });
   const std::chrono::duration<double> took = Clock::now() - start;
@@ -59,4 +65,38 @@ extern "C" double read_bandwidth(std::size_t bytes, int threads, double seconds,
   double best = 0;
   for (int round = 0; round < rounds; ++round) best = std::max(best, one_round(words.get(), blocks, threads, seconds));
   return best;
+}
+
+// The entry point of a CPU kernel: adds up dims[0] blocks, the one at in[i] of dims[1 + i] words. The threads take the
+// next block from the count in out[0], which is zero before; out[1] has room for each thread's sum.
+extern "C" void read_memory(const void* const* in, void* const* out, const long* dims, int thread, int) {
+  std::atomic_ref<long> next(*static_cast<long*>(out[0]));
+  std::uint64_t total = 0;
+  for (long i = next++; i < dims[0]; i = next++) total += sum(static_cast<const std::uint64_t*>(in[i]), dims[1 + i]);
+  static_cast<std::uint64_t*>(out[1])[thread] = total;
+}
+
+// Reads `count` blocks of `size` bytes at `offsets`, each thread into its own `size` bytes of `memory`, one block after
+// the other. The seconds from when all threads are ready; an error number, negative, where a read fails or ends early.
+extern "C" double read_disk(int file, const long* offsets, long count, long size, int threads, char* memory) {
+  std::atomic<long> next{0};
+  std::atomic<int> failure{0}, seat{0};
+  std::latch ready(threads + 1);
+  auto read = [&] {
+    char* buffer = memory + seat++ * size;
+    ready.arrive_and_wait();
+    for (long i = next++; i < count && !failure; i = next++) {
+      ssize_t got;
+      do got = pread(file, buffer, size, offsets[i]);
+      while (got < 0 && errno == EINTR);
+      if (got != size) failure = got < 0 ? errno : EIO;
+    }
+  };
+  std::vector<std::thread> readers;
+  for (int i = 0; i < threads; ++i) readers.emplace_back(read);
+  ready.arrive_and_wait();
+  const auto start = Clock::now();
+  for (auto& reader : readers) reader.join();
+  const std::chrono::duration<double> took = Clock::now() - start;
+  return failure ? -failure : took.count();
 }

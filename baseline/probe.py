@@ -64,13 +64,23 @@ def memory_read(folder: Path) -> MemoryRead:
     return MemoryRead(rate / 1e9, threads, buffer)
 
 
-def _read_bandwidth(folder: Path, buffer: int, threads: int) -> float:
+@contextmanager
+def library(folder: Path) -> Iterator[Path]:
+    """The library of probe.cpp, built in a folder below `folder`; once loaded it works without its file.
+
+    Raises BuildError and UsageError as every build.
+    """
     tools = compiler.toolchain((*cpu.FLAGS, "-pthread"))
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder, prefix="probe-") as scratch:
         path = Path(scratch, "probe.so")
         command = [*tools.command, *tools.flags, "-shared"]
         compiler.compile_into(path, SOURCE.read_text(), lambda unit, out: [[*command, str(unit), "-o", str(out)]])
+        yield path
+
+
+def _read_bandwidth(folder: Path, buffer: int, threads: int) -> float:
+    with library(folder) as path:
         function = ctypes.CDLL(str(path)).read_bandwidth
     function.restype = ctypes.c_double
     function.argtypes = (ctypes.c_size_t, ctypes.c_int, ctypes.c_double, ctypes.c_int)
@@ -90,10 +100,10 @@ def memory_bytes() -> int:
 
 
 def _buffer_bytes() -> int:
-    return max(min(max(512 * MIB, 4 * _last_level_cache()), memory_bytes() // 8), MIB)
+    return max(min(max(512 * MIB, 4 * last_level_cache()), memory_bytes() // 8), MIB)
 
 
-def _last_level_cache() -> int:
+def last_level_cache() -> int:
     """Bytes of all L3 caches together; 0 where the kernel does not say."""
     found = {}
     for cache in Path("/sys/devices/system/cpu").glob("cpu[0-9]*/cache/index3"):
@@ -164,13 +174,13 @@ def _scratch(folder: Path) -> Iterator[_Scratch]:
         fd = file.fileno()
         if sys.platform == "darwin":
             fcntl.fcntl(fd, fcntl.F_NOCACHE, 1)  # before the first write: it does not evict what is cached
-            yield _Scratch(fd, _fill(fd), "F_NOCACHE")
+            yield _Scratch(fd, fill(fd), "F_NOCACHE")
         else:
-            nbytes = _fill(fd)
+            nbytes = fill(fd)
             yield _Scratch(fd, nbytes, "O_DIRECT" if _read_directly(fd) else "DONTNEED")
 
 
-def _fill(fd: int) -> int:
+def fill(fd: int) -> int:
     """Write FILE_BYTES of random data, or less on a slow disk, down to the disk. The bytes written."""
     random_bytes, start, nbytes = np.random.default_rng(), time.perf_counter(), 0
     while nbytes < FILE_BYTES and (nbytes < LEAST_BYTES or time.perf_counter() - start < WRITE_SECONDS):

@@ -9,8 +9,9 @@ from unittest import mock
 
 import mlx.core as mx
 
+from baseline.mlx_ops import Run
 from baseline.targets import cuda
-from experiments.cuda_bench import Run, first_error, say
+from experiments.cuda_bench import first_error, say
 
 TOLERANCE = 1e-5
 

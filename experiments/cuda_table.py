@@ -16,9 +16,10 @@ from typing import Any
 import mlx.core as mx
 
 from baseline.contract import Case, Contract, load_contract
+from baseline.mlx_ops import Run, bytes_touched, mlx_runs
 from baseline.variant import Choice, Variant, parse_variant
 from experiments import cuda_bench, cuda_shipped
-from experiments.cuda_bench import Run, Timing, say
+from experiments.cuda_bench import Timing, say
 from experiments.cuda_check import KERNELS, OPS, ROUNDS_FLOATS, Check, check_all, judge, unexpected
 
 
@@ -58,8 +59,8 @@ def measure_op(op: str, files: Sequence[Path], verdicts: Mapping[str, str], devi
     bench = contract.bench[0]
     for shape, case, launches in (("decode", bench, 64), ("full", cuda_bench.full_case(op, bench), 4)):
         inputs = cuda_bench.rotating_inputs(contract, case)
-        size = cuda_bench.bytes_touched(contract, case)
-        runs = {**_variant_runs(contract, case, files, verdicts), **cuda_bench.mlx_runs(contract, case)}
+        size = bytes_touched(contract, case)
+        runs = {**_variant_runs(contract, case, files, verdicts), **mlx_runs(contract, case)}
         if op == "gated_delta_step":
             runs |= cuda_shipped.delta_runs()
         say(f"measuring {op}, {shape}: {len(runs)} contenders, {len(inputs)} sets of {size / 1e6:.1f} MB")

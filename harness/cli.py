@@ -111,6 +111,8 @@ def parser() -> argparse.ArgumentParser:
     deeds = golden.add_subparsers(title="commands", metavar="record|check", required=True)
     _add(deeds, "record", "record what the unmodified model answers", commands.golden_record)
     _add(deeds, "check", "compare the engine's answers with the record", commands.golden_check)
+    bench = "kernels, reads and the engine beside the memory, the disk, MLX and llama.cpp: rounds=... op=... slice=..."
+    _add(verbs, "bench", bench, commands.bench)
     search = _add(verbs, "search", "search for faster kernels: minutes=... op=... run=...", commands.search)
     search.add_argument("--resume", action="store_true", help="go on with the search in run=FOLDER")
     return top

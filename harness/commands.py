@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from baseline.engine import Engine
     from baseline.golden import GoldenReport
     from baseline.variant import Choice
+    from harness.bench.run import BenchSettings
     from harness.confirm import Summary
     from harness.models import PackedModel
     from harness.settings import SearchSettings
@@ -156,6 +157,51 @@ def _agreement(report: "GoldenReport") -> str:
     got = report.tool_calls[1]
     tools = f"{got.exact} of {got.prompts} tool calls exact" if got.prompts else "no tool prompts"
     return f"the golden record is reproduced {how}; {tools}"
+
+
+def bench(arguments: Namespace, config: Config) -> Result:
+    """`nightforge bench`."""
+    _use_device("cpu")
+    from rich.console import Console
+
+    from harness.bench import record
+    from harness.bench.run import bench as run
+    from harness.bench.view import show
+    from harness.doctor import machine
+    from harness.doctor_view import progress_line
+    from harness.settings import writable
+
+    settings, here = bench_settings(config), machine()
+    folder = writable(Path(config.out)) if config.out else None
+    with progress_line() as step:
+        rows = list(run(settings, step))
+    if not arguments.json:
+        show(rows, Console(highlight=False))
+    if folder is not None:
+        record.write(folder, rows, here, settings.to_json())
+        say(f"recorded in {folder}")
+    return Result({"machine": asdict(here), "rows": [row.to_json() for row in rows]})
+
+
+def bench_settings(config: Config) -> "BenchSettings":
+    """The bench that a configuration asks for. UsageError for what it cannot be."""
+    from harness.bench.engine import TOP_K
+    from harness.bench.run import PARTS, BenchSettings
+
+    choices, io = _configuration(config)
+    models = cache_folder() / "models"
+    return BenchSettings(
+        kernels=data_folder("kernels"),
+        cache=cache_folder() / "build",
+        disk=models,
+        slice=Path(config.slice) if config.slice else models / "slice",
+        choices=choices,
+        io=io,
+        parts=chosen_ops(config, PARTS),
+        rounds=config.rounds,
+        dtype=config.dtype,
+        top_k=config.top_k or TOP_K,
+    )
 
 
 def search(arguments: Namespace, config: Config) -> Result:

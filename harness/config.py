@@ -49,11 +49,14 @@ class Config:
     timeout_s: float = 0.0
     seed: int = 0
     run: str | None = None
+    rounds: int = 0
+    slice: str | None = None
+    out: str | None = None
 
 
 # Lines of a message that say where in Hydra it went wrong.
 DETAILS = ("full_key", "object_type", "reference_type", "Config search", "provider=", "See http")
-TEXT = ("prompt", "model", "golden", "configuration", "run")
+TEXT = ("prompt", "model", "golden", "configuration", "run", "slice", "out")
 DTYPES = ("float32", "bfloat16", "float16")
 
 

@@ -66,7 +66,7 @@ def test_memory_is_read_no_slower_than_numpy_sums_it_on_one_core(report):
 
 def test_the_buffer_is_larger_than_the_last_level_cache(monkeypatch):
     monkeypatch.setattr(probe, "memory_bytes", lambda: 1 << 40)
-    monkeypatch.setattr(probe, "_last_level_cache", lambda: 1 << 30)
+    monkeypatch.setattr(probe, "last_level_cache", lambda: 1 << 30)
     assert probe._buffer_bytes() == 4 << 30
     monkeypatch.setattr(probe, "memory_bytes", lambda: 8 << 30)
     assert probe._buffer_bytes() == 1 << 30

@@ -1,0 +1,87 @@
+"""What a person sees of the bench: a table each of the ops, the reads, a layer, and decode."""
+
+from collections.abc import Mapping, Sequence
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from harness.bench import engine, ops, reads
+from harness.bench.figures import Figure, Row, Target
+
+TITLES: Mapping[str, str] = {
+    ops.TABLE: "Ops at the shapes of the 397B model: bytes that any kernel must touch, over the time of a call",
+    reads.TABLE: "Expert reads past the page cache, beside the best direct reads of the same file",
+    engine.LAYER: "The routed experts of one layer, one token, against its reads alone plus its kernels alone",
+    engine.DECODE: "The engine on the slice",
+}
+
+SHORT = 15  # characters of a note that fits beside its figure
+
+
+def show(rows: Sequence[Row], console: Console) -> None:
+    """Print every table that has rows, long notes below it."""
+    for name in TITLES:
+        found = [row for row in rows if row.table == name]
+        if found:
+            console.print(table(name, found))
+            for row in found:
+                if len(row.note) > SHORT:
+                    console.print(Text(f" {row.name}, {row.contender}: {row.note}", style="dim"))
+            console.print()
+
+
+def table(name: str, rows: Sequence[Row]) -> Table:
+    """One table; the ratios that its rows have are columns, the target stands in the ratio's cell."""
+    against = list(dict.fromkeys(key for row in rows for key in row.ratios))
+    made = Table(title=TITLES[name], title_justify="left", title_style="bold", box=None, padding=(0, 1))
+    made.add_column("", style="bold", no_wrap=True)
+    made.add_column("")
+    made.add_column("median", justify="right", no_wrap=True)
+    made.add_column("quartiles", style="dim", no_wrap=True)
+    for key in against:
+        made.add_column(f"of {key}", justify="right")
+    made.add_column("target", no_wrap=True)
+    made.add_column("", style="dim")
+    last = ""
+    for row in rows:
+        label, last = ("" if row.name == last else row.name), row.name
+        ratios = [ratio_text(row.ratios.get(key)) for key in against]
+        note = row.note if len(row.note) <= SHORT else ""
+        made.add_row(label, row.contender, *_figure(row), *ratios, _verdict(row), note)
+    return made
+
+
+def _figure(row: Row) -> tuple[str, str]:
+    if row.figure is None:
+        return "", "[yellow]not measured[/]"
+    return f"{number(row.figure.median)} {row.unit}", f"{number(row.figure.low)} to {number(row.figure.high)}"
+
+
+def _verdict(row: Row) -> Text:
+    if row.target is None:
+        return Text("")
+    words = {True: ("met", "green"), False: ("missed", "red"), None: ("not measured", "yellow")}
+    word, colour = words[row.met]
+    return Text(f"{target_text(row.target)} {word}", style=colour)
+
+
+def target_text(target: Target) -> str:
+    """As in `>= 85 %`."""
+    bound = f"{100 * target.bound:g} %" if target.bound < 2 else f"{target.bound:g}x"
+    return f"{'>=' if target.least else '<='} {bound}"
+
+
+def ratio_text(ratio: Figure | None) -> str:
+    """As in `85 %`, or `3.2x` where it is a multiple."""
+    return "" if ratio is None else share(ratio.median)
+
+
+def share(value: float) -> str:
+    """A ratio: up to two as a percentage, above as a multiple."""
+    return f"{100 * value:.1f} %" if value < 2 else f"{number(value)}x"
+
+
+def number(value: float) -> str:
+    """Three digits, or all of an integer part that is longer."""
+    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
