@@ -13,9 +13,9 @@ from baseline import native
 from baseline.contract import Instance
 from baseline.engine.combine import Products
 from baseline.engine.kernels import Kernel
-from baseline.engine.policy import IoPolicy
 from baseline.errors import UsageError
 from baseline.manifest import LayerEntry
+from baseline.policy import IoPolicy
 
 PROJECTIONS = ("gate_proj", "up_proj", "down_proj")
 
@@ -138,6 +138,7 @@ class StreamingExperts(nn.Module):
             raise UsageError("expert_gate_up and expert_down are configured together; got only one of them")
         layer = self.slots.layer
         self.io = io
+        self.uring = io.uring(native.uring_available())
         self.file = native.ExpertFile(str(self.path), self.index, layer.experts, layer.stride, io.cache == "direct")
         self.gate_up, self.down, self.down_combined, self.dtype = gate_up, down, down_combined, dtype
 
@@ -185,7 +186,7 @@ class StreamingExperts(nn.Module):
 
     def _read(self, experts: mx.array, segments: Sequence[tuple[mx.Dtype, list[int], int]]) -> list[mx.array]:
         """The experts' records [s, STRIDE / 4] and their segments."""
-        found = native.expert_read(self.file, experts, segments, self.io.threads, self.io.reads_per_expert)
+        found = native.expert_read(self.file, experts, segments, self.io.threads, self.io.reads_per_expert, self.uring)
         if self.io.schedule == "eager":
             mx.eval(found[0])
         return found

@@ -15,6 +15,7 @@ from mlx.utils import tree_flatten
 from mlx_lm.models.cache import make_prompt_cache
 from mlx_lm.models.switch_layers import SwitchGLU
 
+from baseline import native
 from baseline.contract import load_contract
 from baseline.durable import file_checksum
 from baseline.engine import Engine, IoPolicy, load_resident
@@ -36,6 +37,8 @@ POLICIES = [
     for cache in ("os", "direct")
     for threads, reads in ((1, 1), (3, 2), (8, 4))
 ]
+if native.uring_available():
+    POLICIES += [IoPolicy(reads_per_expert=2, cache=cache, method="uring") for cache in ("os", "direct")]
 
 
 def resident_outputs(checkpoint: Path, n: int, **options: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -218,10 +221,36 @@ def test_one_expert_kernel_alone_is_refused(engine, cache):
     engine.configure()
 
 
-@pytest.mark.parametrize("field", [{"threads": 0}, {"reads_per_expert": 999}, {"cache": "lru"}, {"schedule": 3}])
+@pytest.mark.parametrize(
+    "field", [{"threads": 0}, {"reads_per_expert": 999}, {"cache": "lru"}, {"schedule": 3}, {"method": "aio"}]
+)
 def test_a_policy_out_of_range_is_refused(field):
     with pytest.raises(UsageError, match=next(iter(field))):
         IoPolicy(**field)
+
+
+@pytest.mark.parametrize("available", [False, True])
+def test_io_uring_is_for_direct_reads_unless_it_is_asked_for(available):
+    assert IoPolicy(cache="direct").uring(available) == available
+    assert not IoPolicy().uring(available) and not IoPolicy(cache="direct", method="pread").uring(available)
+    if available:
+        assert IoPolicy(method="uring").uring(available)
+    else:
+        with pytest.raises(UsageError, match=r"io\.method=uring: .* no io_uring"):
+            IoPolicy(method="uring").uring(available)
+
+
+@pytest.mark.parametrize("schedule", ["graph", "eager"])
+def test_decoding_allocates_no_buffers_once_it_runs(engine, schedule):
+    engine.configure(io=IoPolicy(schedule=schedule))
+    before, rounds = native.counters()["buffers"], []
+    for _ in range(6):
+        start = native.counters()["buffers"]
+        engine.decode(PROMPT[:1], 12)
+        rounds.append(native.counters()["buffers"] - start)
+    # A token has at most all its layers' buffers at once; how many depends on how far MLX runs ahead of its stream.
+    assert native.counters()["buffers"] - before <= len(engine.experts)
+    assert 0 in rounds[1:], f"buffers allocated in each round of 12 tokens: {rounds}"
 
 
 def test_a_file_cut_while_the_engine_runs_is_an_error(tmp_path):

@@ -6,6 +6,7 @@ from baseline.errors import UsageError
 
 CACHES = ("os", "direct")
 SCHEDULES = ("graph", "eager")
+METHODS = ("auto", "uring", "pread")
 
 
 @dataclass(frozen=True)
@@ -13,10 +14,12 @@ class IoPolicy:
     """How experts are read. Every field is a setting that a search turns.
 
     threads: read threads, the caller's included.
-    reads_per_expert: preads that one expert's record is split into, at page boundaries.
+    reads_per_expert: reads that one expert's record is split into, at page boundaries.
     cache: "os" reads through the page cache; "direct" past it (O_DIRECT on Linux, F_NOCACHE on macOS).
     schedule: "graph" makes a whole token one lazy graph, whose reads start when MLX reaches them; "eager" evaluates
         the router's choice in each layer, reads, and goes on.
+    method: "uring" reads through io_uring, "pread" from the threads; "auto" takes io_uring for direct reads, where the
+        build and the kernel have it: through the page cache the copy counts, and preads lose nothing.
 
     Raises UsageError for a value out of range.
     """
@@ -25,12 +28,21 @@ class IoPolicy:
     reads_per_expert: int = 1
     cache: str = "os"
     schedule: str = "graph"
+    method: str = "auto"
 
     def __post_init__(self) -> None:
         for name in ("threads", "reads_per_expert"):
             value = getattr(self, name)
             if not isinstance(value, int) or not 1 <= value <= 256:
                 raise UsageError(f"io.{name} must be a whole number from 1 to 256, got {value!r}")
-        for name, allowed in (("cache", CACHES), ("schedule", SCHEDULES)):
+        for name, allowed in (("cache", CACHES), ("schedule", SCHEDULES), ("method", METHODS)):
             if getattr(self, name) not in allowed:
                 raise UsageError(f"io.{name} must be one of {', '.join(allowed)}, got {getattr(self, name)!r}")
+
+    def uring(self, available: bool) -> bool:
+        """Whether experts are read through io_uring, which is `available` or not. UsageError if it must and cannot."""
+        if self.method == "uring" and not available:
+            raise UsageError(
+                "io.method=uring: this build or this kernel has no io_uring; io.method=pread works everywhere"
+            )
+        return available and (self.method == "uring" or (self.method == "auto" and self.cache == "direct"))
