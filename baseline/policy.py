@@ -7,6 +7,7 @@ from baseline.errors import UsageError
 CACHES = ("os", "direct")
 SCHEDULES = ("graph", "eager")
 METHODS = ("auto", "uring", "pread")
+STREAMS = ("shared", "own")
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,8 @@ class IoPolicy:
         the router's choice in each layer, reads, and goes on.
     method: "uring" reads through io_uring, "pread" from the threads; "auto" takes io_uring for direct reads, where the
         build and the kernel have it: through the page cache the copy counts, and preads lose nothing.
+    stream: MLX's CPU stream that reads run on. On the "shared" one they take their turn with the kernels; on their
+        "own" a layer's reads are in flight while its shared expert computes, at the price of two fences a layer.
 
     Raises UsageError for a value out of range.
     """
@@ -29,13 +32,15 @@ class IoPolicy:
     cache: str = "os"
     schedule: str = "graph"
     method: str = "auto"
+    stream: str = "shared"
 
     def __post_init__(self) -> None:
         for name in ("threads", "reads_per_expert"):
             value = getattr(self, name)
             if not isinstance(value, int) or not 1 <= value <= 256:
                 raise UsageError(f"io.{name} must be a whole number from 1 to 256, got {value!r}")
-        for name, allowed in (("cache", CACHES), ("schedule", SCHEDULES), ("method", METHODS)):
+        choices = {"cache": CACHES, "schedule": SCHEDULES, "method": METHODS, "stream": STREAMS}
+        for name, allowed in choices.items():
             if getattr(self, name) not in allowed:
                 raise UsageError(f"io.{name} must be one of {', '.join(allowed)}, got {getattr(self, name)!r}")
 

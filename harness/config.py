@@ -17,6 +17,7 @@ class Io:
     cache: str = ""
     schedule: str = ""
     method: str = ""
+    stream: str = ""
 
 
 @dataclass

@@ -1,5 +1,6 @@
 """`StreamingExperts`: the one module that is swapped in to stream a Mixture-of-Experts model from disk."""
 
+import threading
 from collections.abc import Sequence
 from functools import cache, partial
 from pathlib import Path
@@ -23,6 +24,19 @@ PROJECTIONS = ("gate_proj", "up_proj", "down_proj")
 def dense(view: mx.array) -> mx.array:
     """A view that MLX's ops take: CUDA's gather_qmm has no kernel for experts that are a record's stride apart."""
     return mx.contiguous(view) if mx.default_device() == mx.gpu and mx.cuda.is_available() else view
+
+
+class ReadStream(threading.local):
+    """The stream of a thread's reads: MLX takes a stream only from the thread that made it."""
+
+    def __init__(self) -> None:
+        self.stream = mx.new_stream(mx.cpu)
+
+
+@cache
+def read_stream() -> ReadStream:
+    """Made at first use: a stream is a thread."""
+    return ReadStream()
 
 
 @cache
@@ -186,7 +200,10 @@ class StreamingExperts(nn.Module):
 
     def _read(self, experts: mx.array, segments: Sequence[tuple[mx.Dtype, list[int], int]]) -> list[mx.array]:
         """The experts' records [s, STRIDE / 4] and their segments."""
-        found = native.expert_read(self.file, experts, segments, self.io.threads, self.io.reads_per_expert, self.uring)
+        stream = read_stream().stream if self.io.stream == "own" else None
+        found = native.expert_read(
+            self.file, experts, segments, self.io.threads, self.io.reads_per_expert, self.uring, stream
+        )
         if self.io.schedule == "eager":
             mx.eval(found[0])
         return found

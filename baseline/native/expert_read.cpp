@@ -141,7 +141,9 @@ void ExpertRead::eval_cpu(const std::vector<mx::array>& inputs, std::vector<mx::
   auto& encoder = mx::cpu::get_command_encoder(stream());
   encoder.set_input_array(inputs[0]);
   encoder.set_output_array(outputs[0]);
-  encoder.dispatch([file = file_, method = method_, indices = mx::array::unsafe_weak_copy(inputs[0]),
+  // Its buffer stays out of the pool until the read is done, even if an error on the way drops the array before that.
+  encoder.dispatch([file = file_, method = method_, buffer = outputs[0].data_shared_ptr(),
+                    indices = mx::array::unsafe_weak_copy(inputs[0]),
                     records = mx::array::unsafe_weak_copy(outputs[0])]() mutable {
     file->read(to_vector(indices), records.data<char>(), method);
   });

@@ -19,6 +19,7 @@ IO_SPACE: Mapping[str, tuple[int | str, ...]] = {
     "cache": ("os", "direct"),
     "schedule": ("graph", "eager"),
     "method": ("auto", "pread"),
+    "stream": ("shared", "own"),
 }
 DRAWS = 4  # how often Optuna may suggest something already tried before the first untried move is taken
 

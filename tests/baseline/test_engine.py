@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ POLICIES = [
     for cache in ("os", "direct")
     for threads, reads in ((1, 1), (3, 2), (8, 4))
 ]
+POLICIES += [IoPolicy(schedule=schedule, stream="own") for schedule in ("graph", "eager")]
 if native.uring_available():
     POLICIES += [IoPolicy(reads_per_expert=2, cache=cache, method="uring") for cache in ("os", "direct")]
 
@@ -222,7 +224,15 @@ def test_one_expert_kernel_alone_is_refused(engine, cache):
 
 
 @pytest.mark.parametrize(
-    "field", [{"threads": 0}, {"reads_per_expert": 999}, {"cache": "lru"}, {"schedule": 3}, {"method": "aio"}]
+    "field",
+    [
+        {"threads": 0},
+        {"reads_per_expert": 999},
+        {"cache": "lru"},
+        {"schedule": 3},
+        {"method": "aio"},
+        {"stream": "gpu"},
+    ],
 )
 def test_a_policy_out_of_range_is_refused(field):
     with pytest.raises(UsageError, match=next(iter(field))):
@@ -260,8 +270,17 @@ def test_a_file_cut_while_the_engine_runs_is_an_error(tmp_path):
         file.truncate(0)
     with pytest.raises(RuntimeError, match=r"layer_05.bin: layer 5, expert \d+: the file ends"):
         engine.logits(PROMPT)
-    with pytest.raises(RuntimeError, match=r"layer_05.bin: layer 5, expert \d+: the file ends"):
-        engine.decode(PROMPT[:1], 2)
+    for stream in ("shared", "own"):
+        engine.configure(io=IoPolicy(stream=stream))
+        with pytest.raises(RuntimeError, match=r"layer_05.bin: layer 5, expert \d+: the file ends"):
+            engine.decode(PROMPT[:1], 2)
+
+
+def test_a_stream_of_its_own_works_from_any_thread(engine, want):
+    engine.configure(io=IoPolicy(stream="own"))
+    with ThreadPoolExecutor(1) as pool:
+        tokens = pool.submit(lambda: engine.decode(PROMPT, 8).tokens).result()
+    assert tokens == want[1][:8].argmax(-1).tolist()
 
 
 def test_a_changed_config_is_refused(tmp_path):

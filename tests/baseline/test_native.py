@@ -260,6 +260,17 @@ def test_a_buffer_that_nobody_holds_is_used_again(packed):
     assert native.counters()["buffers"] - before <= 2
 
 
+def test_a_buffer_that_is_being_read_into_waits_for_the_read(packed):
+    file = native.ExpertFile(str(packed[0]), 7, EXPERTS, STRIDE, True)
+    streams = [mx.new_stream(mx.cpu) for _ in range(2)]
+    for expert in range(50):
+        (dropped,) = native.expert_read(file, mx.array([expert % 5] * 64), threads=1, stream=streams[0])
+        mx.async_eval(dropped)
+        del dropped
+        (got,) = native.expert_read(file, mx.array([5] * 64), threads=1, stream=streams[1])
+        assert np.array_equal(np.array(got).view(np.uint8), packed[1][[5] * 64])
+
+
 def test_idle_buffers_stay_within_their_limit(packed):
     native.limit_buffers(4 << 20)
     try:
