@@ -8,6 +8,7 @@ CACHES = ("os", "direct")
 SCHEDULES = ("graph", "eager")
 METHODS = ("auto", "uring", "pread")
 STREAMS = ("shared", "own")
+PREFETCHES = ("none", "previous")
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,8 @@ class IoPolicy:
         build and the kernel have it: through the page cache the copy counts, and preads lose nothing.
     stream: MLX's CPU stream that reads run on. On the "shared" one they take their turn with the kernels; on their
         "own" a layer's reads are in flight while its shared expert computes, at the price of two fences a layer.
+    prefetch: "previous" reads a layer's experts of the previous token ahead, once the layer before has its own; what
+        the router then wants of them need not be read. It reads more in all.
 
     Raises UsageError for a value out of range.
     """
@@ -33,13 +36,14 @@ class IoPolicy:
     schedule: str = "graph"
     method: str = "auto"
     stream: str = "shared"
+    prefetch: str = "none"
 
     def __post_init__(self) -> None:
         for name in ("threads", "reads_per_expert"):
             value = getattr(self, name)
             if not isinstance(value, int) or not 1 <= value <= 256:
                 raise UsageError(f"io.{name} must be a whole number from 1 to 256, got {value!r}")
-        choices = {"cache": CACHES, "schedule": SCHEDULES, "method": METHODS, "stream": STREAMS}
+        choices = {"cache": CACHES, "schedule": SCHEDULES, "method": METHODS, "stream": STREAMS, "prefetch": PREFETCHES}
         for name, allowed in choices.items():
             if getattr(self, name) not in allowed:
                 raise UsageError(f"io.{name} must be one of {', '.join(allowed)}, got {getattr(self, name)!r}")

@@ -18,6 +18,7 @@ class Io:
     schedule: str = ""
     method: str = ""
     stream: str = ""
+    prefetch: str = ""
 
 
 @dataclass

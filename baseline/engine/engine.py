@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -75,8 +76,6 @@ class Engine:
         manifest = load_manifest(packed)
         check_copies(packed, manifest)
         model = load_streamed(packed, manifest, dtype, top_k)
-        # Either may keep one token's worth: the experts' buffers, and all other memory that MLX's ops free.
-        native.limit_buffers(buffer_bytes(model))
         mx.set_cache_limit(buffer_bytes(model))
         compute = getattr(mx, dtype) if dtype else next(p.dtype for p in norms(model))
         return cls(model, load_tokenizer(packed), manifest, compute)
@@ -97,6 +96,8 @@ class Engine:
         if choices and (kernels is None or cache is None):
             raise UsageError("choices need the folders `kernels` and `cache`")
         native.reserve_threads(io.threads)
+        # Reading ahead takes the buffers of the next token too.
+        native.limit_buffers(buffer_bytes(self.model) * (2 if io.prefetch == "previous" else 1))
         self.kernels = {
             op: OpKernels(op, choice, self._instances(op), kernels, cache)  # type: ignore[arg-type]
             for op, choice in (choices or {}).items()
@@ -105,6 +106,9 @@ class Engine:
             gate_up = self._find("expert_gate_up", layer.slots.instance(self.dtype))
             down, combined = (self._find("expert_down", i) for i in layer.down_instances(self.dtype))
             layer.configure(io, gate_up, down, combined, self.dtype)
+        for layer, after in pairwise([*self.experts, *self.experts[:1]]):
+            if layer.prefetch is not None:
+                layer.prefetch.set_next(after.prefetch)
         for linear in self.linears:
             linear.configure(self._find("qmatvec", linear.instance(self.dtype)), self.dtype)
         for delta in self.deltas:

@@ -154,6 +154,9 @@ class StreamingExperts(nn.Module):
         self.io = io
         self.uring = io.uring(native.uring_available())
         self.file = native.ExpertFile(str(self.path), self.index, layer.experts, layer.stride, io.cache == "direct")
+        self.prefetch = None
+        if io.prefetch == "previous":
+            self.prefetch = native.Prefetch(self.file, io.threads, io.reads_per_expert, self.uring)
         self.gate_up, self.down, self.down_combined, self.dtype = gate_up, down, down_combined, dtype
 
     def __call__(self, x: mx.array, indices: mx.array) -> mx.array | Products:
@@ -168,7 +171,7 @@ class StreamingExperts(nn.Module):
         row, slot = one_token(indices.size)
         if self.down_combined is None or x.dtype != self.dtype or indices.size != self.combined:
             return self._apply(x, row, experts, slot).reshape(shape)
-        h, records = self._hidden(x, row, experts, slot)
+        h, records, slot = self._hidden(x, row, experts, slot)
         combined = partial(weighted_sums, self.down_combined, (1, shape[-1]), h, records, slot)
         return Products(shape, x.dtype, combined)
 
@@ -192,29 +195,37 @@ class StreamingExperts(nn.Module):
     def _apply(self, x: mx.array, row: mx.array, experts: mx.array, slot: mx.array) -> mx.array:
         """Pair p is row[p] of x [r, H] times the expert experts[slot[p]] -> [p, H]."""
         if self.down is not None and x.dtype == self.dtype:
-            return self._products(*self._hidden(x, row, experts, slot), slot)
-        _, *tensors = self._read(experts, self.slots.segments)
+            return self._products(*self._hidden(x, row, experts, slot))
+        _, tensors, slot = self._read(experts, self.slots.segments, slot)
         if x.shape[0] == 1:
             return self.slots(x, slot[None], tensors)
         return self.slots(x[row], slot[:, None], tensors)
 
-    def _read(self, experts: mx.array, segments: Sequence[tuple[mx.Dtype, list[int], int]]) -> list[mx.array]:
-        """The experts' records [s, STRIDE / 4] and their segments."""
+    def _read(
+        self, experts: mx.array, segments: Sequence[tuple[mx.Dtype, list[int], int]], slot: mx.array
+    ) -> tuple[mx.array, list[mx.array], mx.array]:
+        """The experts' records [s, STRIDE / 4], their segments, and the record of each pair.
+
+        That is `slot`, except where a prefetch places a single token's experts, whose pair p is experts[p].
+        """
+        prefetch = self.prefetch if slot is one_token(slot.size)[1] else None
         stream = read_stream().stream if self.io.stream == "own" else None
-        found = native.expert_read(
-            self.file, experts, segments, self.io.threads, self.io.reads_per_expert, self.uring, stream
+        records, *found = native.expert_read(
+            self.file, experts, segments, self.io.threads, self.io.reads_per_expert, self.uring, prefetch, stream
         )
         if self.io.schedule == "eager":
-            mx.eval(found[0])
-        return found
+            mx.eval(records)
+        return records, found[: len(segments)], found[-1] if prefetch else slot
 
-    def _hidden(self, x: mx.array, row: mx.array, experts: mx.array, slot: mx.array) -> tuple[mx.array, mx.array]:
-        """With kernels: the pairs' activations h [p, I], and the experts' records [s, STRIDE / 4]."""
+    def _hidden(
+        self, x: mx.array, row: mx.array, experts: mx.array, slot: mx.array
+    ) -> tuple[mx.array, mx.array, mx.array]:
+        """With kernels: the pairs' activations h [p, I], the experts' records [s, STRIDE / 4], each pair's record."""
         assert self.gate_up is not None
-        (records,) = self._read(experts, [])
+        records, _, slot = self._read(experts, [], slot)
         shape, dims = (slot.size, self.slots.outputs("gate_proj")), [x.shape[0], experts.size, slot.size]
         (h,) = self.gate_up([x, records, row, slot], [shape], [x.dtype], dims)
-        return h, records
+        return h, records, slot
 
     def _products(self, h: mx.array, records: mx.array, slot: mx.array) -> mx.array:
         """With kernels: each pair's own output, [p, H]."""

@@ -13,6 +13,7 @@
 #include "emulated_kernel.h"
 #include "expert_read.h"
 #include "pool.h"
+#include "prefetch.h"
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -40,16 +41,20 @@ static mx::Shape to_shape(const std::vector<int>& dimensions) {
 struct FileHandle {
   std::shared_ptr<ExpertFile> file;
 };
+struct PrefetchHandle {
+  std::shared_ptr<Prefetch> prefetch;
+};
 struct KernelHandle {
   std::shared_ptr<CpuKernel> kernel;
 };
 
 static std::vector<mx::array> py_expert_read(const FileHandle& handle, const mx::array& indices,
                                              const std::vector<SegmentTuple>& segments, int threads, int reads,
-                                             bool uring, OptionalStream stream) {
+                                             bool uring, const PrefetchHandle* prefetch, OptionalStream stream) {
   std::vector<Segment> list;
   for (auto& [dtype, shape, offset] : segments) list.push_back({dtype, to_shape(shape), offset});
-  return expert_read(handle.file, indices, std::move(list), {threads, reads, uring}, on(stream));
+  return expert_read(handle.file, indices, std::move(list), {threads, reads, uring},
+                     prefetch ? prefetch->prefetch : nullptr, on(stream));
 }
 
 static std::vector<mx::array> py_call(const KernelHandle& handle, const std::vector<mx::array>& inputs,
@@ -123,6 +128,8 @@ static nb::dict py_counters() {
   result["reads"] = counters.reads.load();
   result["read_bytes"] = counters.bytes.load();
   result["read_seconds"] = counters.nanoseconds.load() * 1e-9;
+  result["prefetched_bytes"] = counters.prefetched_bytes.load();
+  result["prefetch_hit_bytes"] = counters.hit_bytes.load();
   auto buffers = BufferPool::shared().counters();
   result["buffers"] = buffers.allocations;
   result["buffer_bytes"] = buffers.bytes;
@@ -138,7 +145,8 @@ NB_MODULE(_native, m) {
   m.def("pool_size", [] { return Pool::shared().size(); }, "Threads that one job can use.");
   m.def("counters", &py_counters,
         "Totals since the process began: reads (asked of the kernel), read_bytes, read_seconds (wall time in "
-        "expert_read), buffers (allocated for experts); and buffer_bytes, held for experts now.");
+        "expert_read), prefetched_bytes (of read_bytes, those read ahead), prefetch_hit_bytes (of those, the ones that "
+        "were needed), buffers (allocated for experts); and buffer_bytes, held for experts now.");
   m.def("limit_buffers", [](size_t bytes) { BufferPool::shared().set_limit(bytes); }, "bytes"_a,
         "How many bytes of expert buffers, in use and idle together, are kept for reuse.");
   m.def("uring_available", &ring_available, "Whether reads can go through io_uring: built in, and allowed here.");
@@ -149,10 +157,19 @@ NB_MODULE(_native, m) {
              new (self) FileHandle{std::make_shared<ExpertFile>(std::move(path), layer, experts, stride, direct)};
            },
            "path"_a, "layer"_a, "experts"_a, "stride"_a, "direct"_a = false);
+  nb::class_<PrefetchHandle>(m, "Prefetch", "Reads a layer's experts of the previous token ahead, between its tokens.")
+      .def("__init__",
+           [](PrefetchHandle* self, const FileHandle& file, int threads, int reads, bool uring) {
+             new (self) PrefetchHandle{std::make_shared<Prefetch>(file.file, ReadMethod{threads, reads, uring})};
+           },
+           "file"_a, "threads"_a, "reads_per_expert"_a, "uring"_a)
+      .def("set_next", [](PrefetchHandle& self, const PrefetchHandle& next) { self.prefetch->set_next(next.prefetch); },
+           "next"_a, "The layer that reads ahead once this one's experts have been read.");
   m.def("expert_read", &py_expert_read, "file"_a, "indices"_a, "segments"_a = std::vector<SegmentTuple>{},
-        "threads"_a = 4, "reads_per_expert"_a = 1, "uring"_a = false, "stream"_a = nb::none(),
+        "threads"_a = 4, "reads_per_expert"_a = 1, "uring"_a = false, "prefetch"_a = nb::none(), "stream"_a = nb::none(),
         "Read the experts that `indices` names, when the graph is evaluated. Returns [records uint32 [n, stride / 4], "
-        "then a view [n, *shape] for each segment (dtype, shape of one expert, byte offset)]. A failed read raises "
+        "then a view [n, *shape] for each segment (dtype, shape of one expert, byte offset)], and with a prefetch "
+        "the record of each index, int32 [n]. A failed read raises "
         "RuntimeError at evaluation: 'expert_read: FILE: layer L, expert E: reason'.");
 
   nb::class_<KernelHandle>(m, "CpuKernel", "An entry point of a compiled variant.")

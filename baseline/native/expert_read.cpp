@@ -12,6 +12,7 @@
 #include "mlx/backend/cpu/encoder.h"
 #include "mlx/ops.h"
 #include "pool.h"
+#include "prefetch.h"
 
 namespace nightforge {
 
@@ -64,32 +65,30 @@ void ExpertFile::fail(int error, const Range& rest) const {
   fail(rest.expert, std::strerror(error));
 }
 
-void ExpertFile::read(const std::vector<int>& experts, char* destination, const ReadMethod& method) const {
-  auto start = std::chrono::steady_clock::now();
-  auto ranges = split(experts, destination, method.reads);
+void ExpertFile::read(const std::vector<int>& experts, const std::vector<char*>& destinations,
+                      const ReadMethod& method) const {
+  auto ranges = split(experts, destinations, method.reads);
   if (method.uring) {
     read_by_ring(ranges, method.threads);
   } else {
     Pool::shared().run(ranges.size(), method.threads, [&](int task) { read_range(ranges[task]); });
   }
-  auto elapsed = std::chrono::steady_clock::now() - start;
-  auto& counters = read_counters();
-  counters.bytes += experts.size() * stride_;
-  counters.nanoseconds += std::chrono::duration_cast<std::chrono::nanoseconds>(elapsed).count();
+  read_counters().bytes += experts.size() * stride_;
 }
 
-std::vector<Range> ExpertFile::split(const std::vector<int>& experts, char* destination, int reads) const {
+std::vector<Range> ExpertFile::split(const std::vector<int>& experts, const std::vector<char*>& destinations,
+                                     int reads) const {
   int64_t pages = stride_ / kPage, parts = std::min<int64_t>(reads, pages);
   std::vector<Range> ranges;
-  for (int expert : experts) {
+  for (size_t i = 0; i < experts.size(); ++i) {
+    int expert = experts[i];
     if (expert < 0 || expert >= experts_) {
       fail(expert, "no such expert; the file holds " + std::to_string(experts_));
     }
     for (int64_t part = 0; part < parts; ++part) {
       int64_t begin = pages * part / parts * kPage, end = pages * (part + 1) / parts * kPage;
-      ranges.push_back({expert, destination + begin, expert * stride_ + begin, end - begin});
+      ranges.push_back({expert, destinations[i] + begin, expert * stride_ + begin, end - begin});
     }
-    destination += stride_;
   }
   return ranges;
 }
@@ -121,11 +120,9 @@ static std::vector<int> to_vector(const mx::array& indices) {
   return experts;
 }
 
-// Gives the records a buffer of the pool and makes the other outputs views of it.
-static void allocate(std::vector<mx::array>& outputs, const std::vector<Segment>& segments, int64_t stride) {
+// Makes the segments' outputs views of the records.
+static void view_records(std::vector<mx::array>& outputs, const std::vector<Segment>& segments, int64_t stride) {
   mx::array& records = outputs[0];
-  auto lease = BufferPool::shared().take(records.nbytes());
-  records.set_data(std::move(lease.data), records.size(), records.strides(), {true, true, false}, lease.offset);
   for (size_t i = 0; i < segments.size(); ++i) {
     mx::array& view = outputs[i + 1];
     auto strides = view.strides();
@@ -136,8 +133,17 @@ static void allocate(std::vector<mx::array>& outputs, const std::vector<Segment>
   }
 }
 
+static void count_time(std::chrono::steady_clock::time_point start) {
+  auto elapsed = std::chrono::steady_clock::now() - start;
+  read_counters().nanoseconds += std::chrono::duration_cast<std::chrono::nanoseconds>(elapsed).count();
+}
+
 void ExpertRead::eval_cpu(const std::vector<mx::array>& inputs, std::vector<mx::array>& outputs) {
-  allocate(outputs, segments_, file_->stride());
+  if (prefetch_) return eval_with_prefetch(inputs, outputs);
+  mx::array& records = outputs[0];
+  auto lease = BufferPool::shared().take(records.nbytes());
+  records.set_data(std::move(lease.data), records.size(), records.strides(), {true, true, false}, lease.offset);
+  view_records(outputs, segments_, file_->stride());
   auto& encoder = mx::cpu::get_command_encoder(stream());
   encoder.set_input_array(inputs[0]);
   encoder.set_output_array(outputs[0]);
@@ -145,7 +151,31 @@ void ExpertRead::eval_cpu(const std::vector<mx::array>& inputs, std::vector<mx::
   encoder.dispatch([file = file_, method = method_, buffer = outputs[0].data_shared_ptr(),
                     indices = mx::array::unsafe_weak_copy(inputs[0]),
                     records = mx::array::unsafe_weak_copy(outputs[0])]() mutable {
-    file->read(to_vector(indices), records.data<char>(), method);
+    auto start = std::chrono::steady_clock::now();
+    auto experts = to_vector(indices);
+    std::vector<char*> destinations;
+    for (size_t i = 0; i < experts.size(); ++i) destinations.push_back(records.data<char>() + i * file->stride());
+    file->read(experts, destinations, method);
+    count_time(start);
+  });
+}
+
+void ExpertRead::eval_with_prefetch(const std::vector<mx::array>& inputs, std::vector<mx::array>& outputs) {
+  auto turn = prefetch_->take(inputs[0].size());
+  const mx::array& records = turn->records();
+  outputs[0].copy_shared_buffer(records, records.strides(), records.flags(), records.data_size());
+  view_records(outputs, segments_, file_->stride());
+  mx::array& slots = outputs.back();
+  slots.set_data(mx::allocator::malloc(slots.nbytes()));
+  auto& encoder = mx::cpu::get_command_encoder(stream());
+  encoder.set_input_array(inputs[0]);
+  encoder.set_output_array(outputs[0]);
+  encoder.dispatch([prefetch = prefetch_, turn, buffer = slots.data_shared_ptr(),
+                    indices = mx::array::unsafe_weak_copy(inputs[0]),
+                    slots = mx::array::unsafe_weak_copy(slots)]() mutable {
+    auto start = std::chrono::steady_clock::now();
+    prefetch->read(*turn, to_vector(indices), slots.data<int>());
+    count_time(start);
   });
 }
 
@@ -165,7 +195,8 @@ static void check_segment(const Segment& segment, int64_t stride) {
 }
 
 std::vector<mx::array> expert_read(std::shared_ptr<ExpertFile> file, const mx::array& indices,
-                                   std::vector<Segment> segments, ReadMethod method, mx::StreamOrDevice s) {
+                                   std::vector<Segment> segments, ReadMethod method,
+                                   std::shared_ptr<Prefetch> prefetch, mx::StreamOrDevice s) {
   if (method.threads < 1 || method.reads < 1) {
     throw std::invalid_argument("expert_read: threads and reads per expert must be at least 1");
   }
@@ -182,8 +213,13 @@ std::vector<mx::array> expert_read(std::shared_ptr<ExpertFile> file, const mx::a
     shapes.push_back(shape);
     dtypes.push_back(segment.dtype);
   }
+  if (prefetch) {
+    shapes.push_back({count});
+    dtypes.push_back(mx::int32);
+  }
   auto input = mx::contiguous(mx::astype(mx::flatten(indices, stream), mx::int32, stream), false, stream);
-  auto primitive = std::make_shared<ExpertRead>(stream, std::move(file), std::move(segments), method);
+  auto primitive =
+      std::make_shared<ExpertRead>(stream, std::move(file), std::move(segments), method, std::move(prefetch));
   return mx::array::make_arrays(std::move(shapes), dtypes, primitive, {input});
 }
 

@@ -22,6 +22,8 @@ struct ReadCounters {
   std::atomic<int64_t> reads{0};        // that the kernel was asked for
   std::atomic<int64_t> bytes{0};
   std::atomic<int64_t> nanoseconds{0};  // wall time inside expert_read
+  std::atomic<int64_t> prefetched_bytes{0};  // of `bytes`, those read ahead
+  std::atomic<int64_t> hit_bytes{0};         // of those, the ones that were then needed
 };
 ReadCounters& read_counters();
 
@@ -40,14 +42,14 @@ class ExpertFile {
   ExpertFile(const ExpertFile&) = delete;
   ExpertFile& operator=(const ExpertFile&) = delete;
 
-  // Fills `destination` (n * stride bytes) with the records of `experts`. Nothing writes there after it has returned or
-  // thrown. Throws std::runtime_error that names the file, the layer and the expert.
-  void read(const std::vector<int>& experts, char* destination, const ReadMethod& method) const;
+  // Reads the record of experts[i] to destinations[i]. Nothing writes there after it has returned or thrown.
+  // Throws std::runtime_error that names the file, the layer and the expert.
+  void read(const std::vector<int>& experts, const std::vector<char*>& destinations, const ReadMethod& method) const;
 
   int64_t stride() const { return stride_; }
 
  private:
-  std::vector<Range> split(const std::vector<int>& experts, char* destination, int reads) const;
+  std::vector<Range> split(const std::vector<int>& experts, const std::vector<char*>& destinations, int reads) const;
   void read_range(Range range) const;
   void read_by_ring(const std::vector<Range>& ranges, int threads) const;
   [[noreturn]] void fail(int expert, const std::string& what) const;
@@ -68,24 +70,33 @@ struct Segment {
   int64_t offset;
 };
 
+class Prefetch;
+
 class ExpertRead : public mx::Primitive {
  public:
-  ExpertRead(mx::Stream stream, std::shared_ptr<ExpertFile> file, std::vector<Segment> segments, ReadMethod method)
-      : Primitive(stream), file_(std::move(file)), segments_(std::move(segments)), method_(method) {}
+  ExpertRead(mx::Stream stream, std::shared_ptr<ExpertFile> file, std::vector<Segment> segments, ReadMethod method,
+             std::shared_ptr<Prefetch> prefetch)
+      : Primitive(stream), file_(std::move(file)), segments_(std::move(segments)), method_(method),
+        prefetch_(std::move(prefetch)) {}
 
   void eval_cpu(const std::vector<mx::array>& inputs, std::vector<mx::array>& outputs) override;
   void eval_gpu(const std::vector<mx::array>& inputs, std::vector<mx::array>& outputs) override;
   const char* name() const override { return "ExpertRead"; }
 
  private:
+  void eval_with_prefetch(const std::vector<mx::array>& inputs, std::vector<mx::array>& outputs);
+
   std::shared_ptr<ExpertFile> file_;
   std::vector<Segment> segments_;
   ReadMethod method_;
+  std::shared_ptr<Prefetch> prefetch_;
 };
 
-// Returns [records, segment...]: records is uint32 [n, stride / 4] for n = indices.size(); each segment is
-// [n, *shape], a view of the same buffer. No bytes are copied.
+// Returns [records, segment..., slots]: records is uint32 [n, stride / 4] for n = indices.size(); each segment is
+// [n, *shape], a view of the same buffer; expert indices[i] is record slots[i], int32 [n]. No bytes are copied.
+// Without a `prefetch` (it may be null) slots are 0 to n - 1, and are left out.
 std::vector<mx::array> expert_read(std::shared_ptr<ExpertFile> file, const mx::array& indices,
-                                   std::vector<Segment> segments, ReadMethod method, mx::StreamOrDevice s);
+                                   std::vector<Segment> segments, ReadMethod method,
+                                   std::shared_ptr<Prefetch> prefetch, mx::StreamOrDevice s);
 
 }  // namespace nightforge

@@ -20,6 +20,7 @@ IO_SPACE: Mapping[str, tuple[int | str, ...]] = {
     "schedule": ("graph", "eager"),
     "method": ("auto", "pread"),
     "stream": ("shared", "own"),
+    "prefetch": ("none", "previous"),
 }
 DRAWS = 4  # how often Optuna may suggest something already tried before the first untried move is taken
 

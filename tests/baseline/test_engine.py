@@ -39,6 +39,15 @@ POLICIES = [
     for threads, reads in ((1, 1), (3, 2), (8, 4))
 ]
 POLICIES += [IoPolicy(schedule=schedule, stream="own") for schedule in ("graph", "eager")]
+POLICIES += [
+    IoPolicy(schedule=schedule, cache=cache, stream=stream, prefetch="previous")
+    for schedule, cache, stream in (
+        ("graph", "os", "shared"),
+        ("graph", "direct", "own"),
+        ("eager", "direct", "shared"),
+        ("eager", "os", "own"),
+    )
+]
 if native.uring_available():
     POLICIES += [IoPolicy(reads_per_expert=2, cache=cache, method="uring") for cache in ("os", "direct")]
 
@@ -185,6 +194,17 @@ def test_every_variant_runs_in_the_engine_and_agrees_with_mlx(engine, want, cach
     assert np.array_equal(engine.logits(PROMPT), want[0])
 
 
+def test_kernels_find_their_experts_where_a_prefetch_put_them(engine, cache):
+    choices = {op: Choice.defaults(parse_variant(KERNELS / op / "cpu" / "plain.cpp")) for op in OPS}
+    engine.configure(choices, kernels=KERNELS, cache=cache)
+    want = engine.decode(PROMPT, 24).logits
+    before = native.counters()["prefetch_hit_bytes"]
+    engine.configure(choices, IoPolicy(prefetch="previous"), kernels=KERNELS, cache=cache)
+    assert np.array_equal(engine.decode(PROMPT, 24).logits, want)
+    assert native.counters()["prefetch_hit_bytes"] > before
+    engine.configure()
+
+
 @pytest.mark.parametrize("bits, group", [(2, 32), (3, 64), (6, 128), (8, 64)])
 def test_plain_kernels_at_other_bits(tmp_path, cache, bits, group):
     checkpoint = make_checkpoint(tmp_path / "model", "qwen3_moe", bits, group)
@@ -231,6 +251,7 @@ def test_one_expert_kernel_alone_is_refused(engine, cache):
         {"cache": "lru"},
         {"schedule": 3},
         {"method": "aio"},
+        {"prefetch": "next"},
         {"stream": "gpu"},
     ],
 )
@@ -251,15 +272,18 @@ def test_io_uring_is_for_direct_reads_unless_it_is_asked_for(available):
 
 
 @pytest.mark.parametrize("schedule", ["graph", "eager"])
-def test_decoding_allocates_no_buffers_once_it_runs(engine, schedule):
-    engine.configure(io=IoPolicy(schedule=schedule))
+@pytest.mark.parametrize("prefetch", ["none", "previous"])
+def test_decoding_allocates_no_buffers_once_it_runs(engine, schedule, prefetch):
+    engine.configure(io=IoPolicy(schedule=schedule, prefetch=prefetch))
     before, rounds = native.counters()["buffers"], []
     for _ in range(6):
         start = native.counters()["buffers"]
         engine.decode(PROMPT[:1], 12)
         rounds.append(native.counters()["buffers"] - start)
     # A token has at most all its layers' buffers at once; how many depends on how far MLX runs ahead of its stream.
-    assert native.counters()["buffers"] - before <= len(engine.experts)
+    # A prefetch fills those of the next token too.
+    tokens = 2 if prefetch == "previous" else 1
+    assert native.counters()["buffers"] - before <= tokens * len(engine.experts)
     assert 0 in rounds[1:], f"buffers allocated in each round of 12 tokens: {rounds}"
 
 
@@ -356,8 +380,9 @@ from baseline.engine import Engine, IoPolicy
 engine = Engine.load(Path(sys.argv[1]))
 engine.logits(range(64))
 for schedule in ("graph", "eager"):
-    engine.configure(io=IoPolicy(schedule=schedule, threads=8))
-    engine.decode(range(2), 20)
+    for prefetch in ("none", "previous"):
+        engine.configure(io=IoPolicy(schedule=schedule, threads=8, prefetch=prefetch))
+        engine.decode(range(2), 10)
 if sys.platform == "linux":  # ru_maxrss would begin at the size of the process that forked this one
     peak = int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) * 1024
 else:
