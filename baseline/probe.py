@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from baseline.targets import compiler, cpu
 from baseline.targets.compiler import BuildError
 
 MIB = 1 << 20
+HUGE_PAGE = 2 * MIB
 SOURCE = Path(__file__).with_name("probe.cpp")
 MEMORY_ROUNDS, MEMORY_SECONDS = 20, 0.05  # short rounds: one without a disturbance is enough
 
@@ -227,18 +228,23 @@ def _evict(fd: int) -> None:
         os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
 
 
-def _buffer(size: int) -> mmap.mmap:
-    """Page-aligned, as direct reads must be, and written, so that no read pays for its pages."""
-    buffer = mmap.mmap(-1, size)
-    buffer.write(bytes(size))
+def _buffer(size: int) -> memoryview:
+    """At a multiple of 2 MiB, on huge pages where the system gives them: direct reads are faster into those. It is
+    written, so that no read pays for its pages."""
+    pages = mmap.mmap(-1, size + HUGE_PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)  # shared memory has none
+    with suppress(AttributeError, OSError):  # macOS, and a kernel built without them
+        pages.madvise(mmap.MADV_HUGEPAGE)
+    start = -ctypes.addressof(ctypes.c_char.from_buffer(pages)) % HUGE_PAGE
+    buffer = memoryview(pages)[start : start + size]
+    buffer[:] = bytes(size)
     return buffer
 
 
-def _round(fd: int, buffers: Sequence[mmap.mmap], offsets: Sequence[int], end: float) -> int:
+def _round(fd: int, buffers: Sequence[memoryview], offsets: Sequence[int], end: float) -> int:
     """Bytes that one thread a buffer reads until `end`, or until all offsets are read: the threads share them."""
     remaining, lock = iter(offsets), threading.Lock()
 
-    def read(buffer: mmap.mmap) -> int:
+    def read(buffer: memoryview) -> int:
         nbytes = 0
         while time.perf_counter() < end:
             with lock:

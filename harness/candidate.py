@@ -51,7 +51,7 @@ class KernelSpec:
 
 @dataclass(frozen=True)
 class Configuration:
-    """A variant and tunables for each op, and an I/O policy (the fields of `baseline.engine.IoPolicy`)."""
+    """A variant and tunables for each op, and an I/O policy (the fields of `baseline.policy.IoPolicy`)."""
 
     kernels: Mapping[str, KernelSpec]
     io: Mapping[str, int | str] = field(default_factory=dict)

@@ -10,12 +10,14 @@ from harness.paths import data_folder
 
 @dataclass
 class Io:
-    """The fields of `baseline.engine.IoPolicy`."""
+    """Types of the fields of `baseline.policy.IoPolicy`; the values are in conf/io."""
 
-    threads: int = 4
-    reads_per_expert: int = 1
-    cache: str = "os"
-    schedule: str = "graph"
+    threads: int = 0
+    reads_per_expert: int = 0
+    cache: str = ""
+    schedule: str = ""
+    method: str = ""
+    stream: str = ""
 
 
 @dataclass

@@ -2,22 +2,16 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from baseline.errors import UsageError
+from baseline.policy import IoPolicy
 
 # qmatvec first: most of a small model's time is spent there, so that later engine runs are short.
 OPS = ("qmatvec", "expert_gate_up", "expert_down", "gated_delta_step")
 TARGETS = ("cpu", "metal")
-
-
-DEFAULT_IO: Mapping[str, int | str] = {
-    "threads": 4,
-    "reads_per_expert": 1,
-    "cache": "os",
-    "schedule": "graph",
-}
+DEFAULT_IO: Mapping[str, int | str] = asdict(IoPolicy())
 
 
 @dataclass(frozen=True)
@@ -28,7 +22,7 @@ class SearchSettings:
     packed: the packed model in whose engine candidates are judged; golden: the folder of its recorded answers.
     kernels: the folder of contracts and variants; cache: that of compiled libraries.
     ops: those whose kernels the search may change; "io" stands for the I/O policy.
-    io: the I/O policy to start from, the fields of `baseline.engine.IoPolicy`.
+    io: the I/O policy to start from, the fields of `baseline.policy.IoPolicy`.
     minutes: for the search itself; a candidate that has begun is finished, and the confirmation comes after it.
     min_gain: the least gain worth keeping, 0.02 is 2 %. timeout_s: wall time of one child process.
     candidates: ends the search after this many, whatever the time.

@@ -2,6 +2,6 @@
 
 from baseline.engine.engine import Decoded, Engine
 from baseline.engine.model import load_resident
-from baseline.engine.policy import IoPolicy
+from baseline.policy import IoPolicy
 
 __all__ = ["Decoded", "Engine", "IoPolicy", "load_resident"]

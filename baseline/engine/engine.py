@@ -19,9 +19,9 @@ from baseline.engine.experts import StreamingExperts
 from baseline.engine.kernels import OpKernels
 from baseline.engine.linear import KernelLinear
 from baseline.engine.model import load_streamed
-from baseline.engine.policy import IoPolicy
 from baseline.errors import UsageError
 from baseline.manifest import Manifest, check_copies, load_manifest
+from baseline.policy import IoPolicy
 from baseline.variant import Choice
 
 # Tokens of a prompt that one pass prefills: bounds the activations that live at once.
@@ -75,6 +75,8 @@ class Engine:
         manifest = load_manifest(packed)
         check_copies(packed, manifest)
         model = load_streamed(packed, manifest, dtype, top_k)
+        # Either may keep one token's worth: the experts' buffers, and all other memory that MLX's ops free.
+        native.limit_buffers(buffer_bytes(model))
         mx.set_cache_limit(buffer_bytes(model))
         compute = getattr(mx, dtype) if dtype else next(p.dtype for p in norms(model))
         return cls(model, load_tokenizer(packed), manifest, compute)
@@ -165,7 +167,7 @@ class Engine:
 
 
 def buffer_bytes(model: nn.Module) -> int:
-    """One token's worth of expert buffers, in bytes: what MLX may keep of freed memory, for the next token to reuse."""
+    """One token's worth of expert buffers, in bytes: what is kept of freed memory, for the next token to reuse."""
     layers = [m for _, m in model.named_modules() if isinstance(m, StreamingExperts)]
     return max(64 << 20, max(layer.group * layer.slots.layer.stride for layer in layers))
 

@@ -1,5 +1,6 @@
 """`StreamingExperts`: the one module that is swapped in to stream a Mixture-of-Experts model from disk."""
 
+import threading
 from collections.abc import Sequence
 from functools import cache, partial
 from pathlib import Path
@@ -13,9 +14,9 @@ from baseline import native
 from baseline.contract import Instance
 from baseline.engine.combine import Products
 from baseline.engine.kernels import Kernel
-from baseline.engine.policy import IoPolicy
 from baseline.errors import UsageError
 from baseline.manifest import LayerEntry
+from baseline.policy import IoPolicy
 
 PROJECTIONS = ("gate_proj", "up_proj", "down_proj")
 
@@ -23,6 +24,19 @@ PROJECTIONS = ("gate_proj", "up_proj", "down_proj")
 def dense(view: mx.array) -> mx.array:
     """A view that MLX's ops take: CUDA's gather_qmm has no kernel for experts that are a record's stride apart."""
     return mx.contiguous(view) if mx.default_device() == mx.gpu and mx.cuda.is_available() else view
+
+
+class ReadStream(threading.local):
+    """The stream of a thread's reads: MLX takes a stream only from the thread that made it."""
+
+    def __init__(self) -> None:
+        self.stream = mx.new_stream(mx.cpu)
+
+
+@cache
+def read_stream() -> ReadStream:
+    """Made at first use: a stream is a thread."""
+    return ReadStream()
 
 
 @cache
@@ -138,6 +152,7 @@ class StreamingExperts(nn.Module):
             raise UsageError("expert_gate_up and expert_down are configured together; got only one of them")
         layer = self.slots.layer
         self.io = io
+        self.uring = io.uring(native.uring_available())
         self.file = native.ExpertFile(str(self.path), self.index, layer.experts, layer.stride, io.cache == "direct")
         self.gate_up, self.down, self.down_combined, self.dtype = gate_up, down, down_combined, dtype
 
@@ -185,7 +200,10 @@ class StreamingExperts(nn.Module):
 
     def _read(self, experts: mx.array, segments: Sequence[tuple[mx.Dtype, list[int], int]]) -> list[mx.array]:
         """The experts' records [s, STRIDE / 4] and their segments."""
-        found = native.expert_read(self.file, experts, segments, self.io.threads, self.io.reads_per_expert)
+        stream = read_stream().stream if self.io.stream == "own" else None
+        found = native.expert_read(
+            self.file, experts, segments, self.io.threads, self.io.reads_per_expert, self.uring, stream
+        )
         if self.io.schedule == "eager":
             mx.eval(found[0])
         return found

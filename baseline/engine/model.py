@@ -47,7 +47,8 @@ def load_streamed(
     quantize(model, manifest)
     stream_experts(model, folder, manifest, experts_per_token(config))
     model.load_weights(str(folder / manifest.resident.file), strict=True)
-    set_dtype(model, dtype, as_stored)
+    # float32 takes in every other type; float16 with bfloat16 scales would give float32.
+    set_dtype(model, dtype, as_stored if dtype == "float32" else nothing)
     swap(model, {path: KernelLinear(m) for path, m in model.named_modules() if type(m) is nn.QuantizedLinear})
     swap(model, {path: KernelDelta(m) for path, m in model.named_modules() if is_delta_net(m)})
     model.eval()
@@ -58,7 +59,12 @@ def load_streamed(
 Kept = Callable[[nn.Module, str], bool]
 
 
-def set_dtype(model: nn.Module, dtype: str | None, kept: Kept = lambda module, name: False) -> None:
+def nothing(module: nn.Module, name: str) -> bool:
+    """No tensor."""
+    return False
+
+
+def set_dtype(model: nn.Module, dtype: str | None, kept: Kept = nothing) -> None:
     """Cast the model's floating-point parameters but for those that are `kept`; None leaves the checkpoint's."""
     if dtype is None:
         return

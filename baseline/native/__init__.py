@@ -12,8 +12,10 @@ from baseline.native._native import (
     ExpertFile,
     counters,
     expert_read,
+    limit_buffers,
     pool_size,
     reserve_threads,
+    uring_available,
 )
 
 __all__ = [
@@ -23,8 +25,10 @@ __all__ = [
     "counters",
     "expert_read",
     "library_folder",
+    "limit_buffers",
     "pool_size",
     "reserve_threads",
+    "uring_available",
 ]
 
 

@@ -8,6 +8,7 @@
 #include <chrono>
 #include <tuple>
 
+#include "buffers.h"
 #include "cpu_kernel.h"
 #include "emulated_kernel.h"
 #include "expert_read.h"
@@ -45,10 +46,10 @@ struct KernelHandle {
 
 static std::vector<mx::array> py_expert_read(const FileHandle& handle, const mx::array& indices,
                                              const std::vector<SegmentTuple>& segments, int threads, int reads,
-                                             OptionalStream stream) {
+                                             bool uring, OptionalStream stream) {
   std::vector<Segment> list;
   for (auto& [dtype, shape, offset] : segments) list.push_back({dtype, to_shape(shape), offset});
-  return expert_read(handle.file, indices, std::move(list), threads, reads, on(stream));
+  return expert_read(handle.file, indices, std::move(list), {threads, reads, uring}, on(stream));
 }
 
 static std::vector<mx::array> py_call(const KernelHandle& handle, const std::vector<mx::array>& inputs,
@@ -122,6 +123,9 @@ static nb::dict py_counters() {
   result["reads"] = counters.reads.load();
   result["read_bytes"] = counters.bytes.load();
   result["read_seconds"] = counters.nanoseconds.load() * 1e-9;
+  auto buffers = BufferPool::shared().counters();
+  result["buffers"] = buffers.allocations;
+  result["buffer_bytes"] = buffers.bytes;
   return result;
 }
 
@@ -133,7 +137,11 @@ NB_MODULE(_native, m) {
         "Grow the shared pool so that one job can use `n` threads. Never call it in a token's path.");
   m.def("pool_size", [] { return Pool::shared().size(); }, "Threads that one job can use.");
   m.def("counters", &py_counters,
-        "Totals since the process began: reads (system calls), read_bytes, read_seconds (wall time in expert_read).");
+        "Totals since the process began: reads (asked of the kernel), read_bytes, read_seconds (wall time in "
+        "expert_read), buffers (allocated for experts); and buffer_bytes, held for experts now.");
+  m.def("limit_buffers", [](size_t bytes) { BufferPool::shared().set_limit(bytes); }, "bytes"_a,
+        "How many bytes of expert buffers, in use and idle together, are kept for reuse.");
+  m.def("uring_available", &ring_available, "Whether reads can go through io_uring: built in, and allowed here.");
 
   nb::class_<FileHandle>(m, "ExpertFile", "One layer's packed experts, opened for reading.")
       .def("__init__",
@@ -142,7 +150,7 @@ NB_MODULE(_native, m) {
            },
            "path"_a, "layer"_a, "experts"_a, "stride"_a, "direct"_a = false);
   m.def("expert_read", &py_expert_read, "file"_a, "indices"_a, "segments"_a = std::vector<SegmentTuple>{},
-        "threads"_a = 4, "reads_per_expert"_a = 1, "stream"_a = nb::none(),
+        "threads"_a = 4, "reads_per_expert"_a = 1, "uring"_a = false, "stream"_a = nb::none(),
         "Read the experts that `indices` names, when the graph is evaluated. Returns [records uint32 [n, stride / 4], "
         "then a view [n, *shape] for each segment (dtype, shape of one expert, byte offset)]. A failed read raises "
         "RuntimeError at evaluation: 'expert_read: FILE: layer L, expert E: reason'.");

@@ -8,7 +8,7 @@
 #include <cstring>
 #include <stdexcept>
 
-#include "mlx/allocator.h"
+#include "buffers.h"
 #include "mlx/backend/cpu/encoder.h"
 #include "mlx/ops.h"
 #include "pool.h"
@@ -40,7 +40,7 @@ static int open_file(const std::string& path, bool direct) {
 }
 
 ExpertFile::ExpertFile(std::string path, int layer, int experts, int64_t stride, bool direct)
-    : path_(std::move(path)), layer_(layer), experts_(experts), stride_(stride) {
+    : path_(std::move(path)), layer_(layer), experts_(experts), stride_(stride), direct_(direct) {
   if (experts <= 0 || stride <= 0 || stride % kPage != 0) {
     throw std::invalid_argument("ExpertFile: experts and stride must be positive, and the stride a multiple of " +
                                 std::to_string(kPage) + " bytes; got " + std::to_string(experts) + " and " +
@@ -56,33 +56,62 @@ void ExpertFile::fail(int expert, const std::string& what) const {
                            std::to_string(expert) + ": " + what);
 }
 
-void ExpertFile::read(const std::vector<int>& experts, char* destination, int threads, int reads) const {
+// A read that ended inside a page is continued there, and O_DIRECT refuses that: it was the file's end.
+void ExpertFile::fail(int error, const Range& rest) const {
+  if (error == RingResult::kEnd || (direct_ && error == EINVAL && rest.offset % kPage != 0)) {
+    fail(rest.expert, "the file ends " + std::to_string(rest.bytes) + " bytes too early");
+  }
+  fail(rest.expert, std::strerror(error));
+}
+
+void ExpertFile::read(const std::vector<int>& experts, char* destination, const ReadMethod& method) const {
   auto start = std::chrono::steady_clock::now();
-  int64_t pages = stride_ / kPage;
-  int parts = static_cast<int>(std::min<int64_t>(reads, pages));
-  Pool::shared().run(experts.size() * parts, threads, [&](int task) {
-    int slot = task / parts, part = task % parts;
-    read_range(experts[slot], destination + slot * stride_, pages * part / parts * kPage,
-               pages * (part + 1) / parts * kPage);
-  });
+  auto ranges = split(experts, destination, method.reads);
+  if (method.uring) {
+    read_by_ring(ranges, method.threads);
+  } else {
+    Pool::shared().run(ranges.size(), method.threads, [&](int task) { read_range(ranges[task]); });
+  }
   auto elapsed = std::chrono::steady_clock::now() - start;
   auto& counters = read_counters();
   counters.bytes += experts.size() * stride_;
   counters.nanoseconds += std::chrono::duration_cast<std::chrono::nanoseconds>(elapsed).count();
 }
 
-void ExpertFile::read_range(int expert, char* destination, int64_t begin, int64_t end) const {
-  if (expert < 0 || expert >= experts_) {
-    fail(expert, "no such expert; the file holds " + std::to_string(experts_));
+std::vector<Range> ExpertFile::split(const std::vector<int>& experts, char* destination, int reads) const {
+  int64_t pages = stride_ / kPage, parts = std::min<int64_t>(reads, pages);
+  std::vector<Range> ranges;
+  for (int expert : experts) {
+    if (expert < 0 || expert >= experts_) {
+      fail(expert, "no such expert; the file holds " + std::to_string(experts_));
+    }
+    for (int64_t part = 0; part < parts; ++part) {
+      int64_t begin = pages * part / parts * kPage, end = pages * (part + 1) / parts * kPage;
+      ranges.push_back({expert, destination + begin, expert * stride_ + begin, end - begin});
+    }
+    destination += stride_;
   }
-  while (begin < end) {
-    ssize_t got = pread(descriptor_, destination + begin, end - begin, expert * stride_ + begin);
+  return ranges;
+}
+
+void ExpertFile::read_range(Range range) const {
+  while (range.bytes > 0) {
+    ssize_t got = pread(descriptor_, range.destination, range.bytes, range.offset);
     read_counters().reads += 1;
     if (got < 0 && errno == EINTR) continue;
-    if (got < 0) fail(expert, std::strerror(errno));
-    if (got == 0) fail(expert, "the file ends " + std::to_string(end - begin) + " bytes too early");
-    begin += got;
+    if (got <= 0) fail(got < 0 ? errno : RingResult::kEnd, range);
+    range = {range.expert, range.destination + got, range.offset + got, range.bytes - got};
   }
+}
+
+// Direct reads run in the disk, and one thread can ask for all; through the page cache the asking thread copies.
+void ExpertFile::read_by_ring(const std::vector<Range>& ranges, int threads) const {
+  std::atomic<size_t> next{0};
+  int rings = direct_ ? 1 : std::min<int>(threads, ranges.size());
+  Pool::shared().run(rings, rings, [&](int) {
+    auto result = ring_read(descriptor_, ranges, next, read_counters().reads);
+    if (result.error != 0) fail(result.error, result.range);
+  });
 }
 
 static std::vector<int> to_vector(const mx::array& indices) {
@@ -92,14 +121,11 @@ static std::vector<int> to_vector(const mx::array& indices) {
   return experts;
 }
 
-// Allocates the records' buffer at a page boundary and makes the other outputs views of it.
+// Gives the records a buffer of the pool and makes the other outputs views of it.
 static void allocate(std::vector<mx::array>& outputs, const std::vector<Segment>& segments, int64_t stride) {
   mx::array& records = outputs[0];
-  auto data = mx::allocator::malloc(records.nbytes() + kPage);
-  auto buffer = data.buffer();
-  auto address = reinterpret_cast<uintptr_t>(buffer.raw_ptr());
-  int64_t offset = (kPage - address % kPage) % kPage;
-  records.set_data(std::move(data), records.size(), records.strides(), {true, true, false}, offset);
+  auto lease = BufferPool::shared().take(records.nbytes());
+  records.set_data(std::move(lease.data), records.size(), records.strides(), {true, true, false}, lease.offset);
   for (size_t i = 0; i < segments.size(); ++i) {
     mx::array& view = outputs[i + 1];
     auto strides = view.strides();
@@ -115,10 +141,11 @@ void ExpertRead::eval_cpu(const std::vector<mx::array>& inputs, std::vector<mx::
   auto& encoder = mx::cpu::get_command_encoder(stream());
   encoder.set_input_array(inputs[0]);
   encoder.set_output_array(outputs[0]);
-  encoder.dispatch([file = file_, threads = threads_, reads = reads_,
+  // Its buffer stays out of the pool until the read is done, even if an error on the way drops the array before that.
+  encoder.dispatch([file = file_, method = method_, buffer = outputs[0].data_shared_ptr(),
                     indices = mx::array::unsafe_weak_copy(inputs[0]),
                     records = mx::array::unsafe_weak_copy(outputs[0])]() mutable {
-    file->read(to_vector(indices), records.data<char>(), threads, reads);
+    file->read(to_vector(indices), records.data<char>(), method);
   });
 }
 
@@ -138,10 +165,11 @@ static void check_segment(const Segment& segment, int64_t stride) {
 }
 
 std::vector<mx::array> expert_read(std::shared_ptr<ExpertFile> file, const mx::array& indices,
-                                   std::vector<Segment> segments, int threads, int reads, mx::StreamOrDevice s) {
-  if (threads < 1 || reads < 1) {
+                                   std::vector<Segment> segments, ReadMethod method, mx::StreamOrDevice s) {
+  if (method.threads < 1 || method.reads < 1) {
     throw std::invalid_argument("expert_read: threads and reads per expert must be at least 1");
   }
+  if (method.uring && !ring_available()) throw std::invalid_argument("expert_read: io_uring is not available here");
   auto stream = mx::to_stream(s, mx::Device::cpu);
   int count = indices.size();
   if (count == 0) throw std::invalid_argument("expert_read: indices name no expert");
@@ -155,7 +183,7 @@ std::vector<mx::array> expert_read(std::shared_ptr<ExpertFile> file, const mx::a
     dtypes.push_back(segment.dtype);
   }
   auto input = mx::contiguous(mx::astype(mx::flatten(indices, stream), mx::int32, stream), false, stream);
-  auto primitive = std::make_shared<ExpertRead>(stream, std::move(file), std::move(segments), threads, reads);
+  auto primitive = std::make_shared<ExpertRead>(stream, std::move(file), std::move(segments), method);
   return mx::array::make_arrays(std::move(shapes), dtypes, primitive, {input});
 }
 

@@ -11,6 +11,7 @@
 #include "mlx/array.h"
 #include "mlx/primitives.h"
 #include "mlx/utils.h"
+#include "ring.h"
 
 namespace nightforge {
 
@@ -18,11 +19,18 @@ namespace mx = mlx::core;
 
 // Totals over the life of the process.
 struct ReadCounters {
-  std::atomic<int64_t> reads{0};
+  std::atomic<int64_t> reads{0};        // that the kernel was asked for
   std::atomic<int64_t> bytes{0};
   std::atomic<int64_t> nanoseconds{0};  // wall time inside expert_read
 };
 ReadCounters& read_counters();
+
+// How a file is read: `threads` threads, each expert in `reads` reads, through io_uring or by pread.
+struct ReadMethod {
+  int threads;
+  int reads;
+  bool uring;
+};
 
 // One layer's packed experts: `experts` records of `stride` bytes each.
 class ExpertFile {
@@ -32,20 +40,24 @@ class ExpertFile {
   ExpertFile(const ExpertFile&) = delete;
   ExpertFile& operator=(const ExpertFile&) = delete;
 
-  // Fills `destination` (n * stride bytes) with the records of `experts`, in `reads` preads each.
-  // Throws std::runtime_error that names the file, the layer and the expert.
-  void read(const std::vector<int>& experts, char* destination, int threads, int reads) const;
+  // Fills `destination` (n * stride bytes) with the records of `experts`. Nothing writes there after it has returned or
+  // thrown. Throws std::runtime_error that names the file, the layer and the expert.
+  void read(const std::vector<int>& experts, char* destination, const ReadMethod& method) const;
 
   int64_t stride() const { return stride_; }
 
  private:
-  void read_range(int expert, char* destination, int64_t begin, int64_t end) const;
+  std::vector<Range> split(const std::vector<int>& experts, char* destination, int reads) const;
+  void read_range(Range range) const;
+  void read_by_ring(const std::vector<Range>& ranges, int threads) const;
   [[noreturn]] void fail(int expert, const std::string& what) const;
+  [[noreturn]] void fail(int error, const Range& rest) const;
 
   std::string path_;
   int layer_;
   int experts_;
   int64_t stride_;
+  bool direct_;
   int descriptor_;
 };
 
@@ -58,8 +70,8 @@ struct Segment {
 
 class ExpertRead : public mx::Primitive {
  public:
-  ExpertRead(mx::Stream stream, std::shared_ptr<ExpertFile> file, std::vector<Segment> segments, int threads, int reads)
-      : Primitive(stream), file_(std::move(file)), segments_(std::move(segments)), threads_(threads), reads_(reads) {}
+  ExpertRead(mx::Stream stream, std::shared_ptr<ExpertFile> file, std::vector<Segment> segments, ReadMethod method)
+      : Primitive(stream), file_(std::move(file)), segments_(std::move(segments)), method_(method) {}
 
   void eval_cpu(const std::vector<mx::array>& inputs, std::vector<mx::array>& outputs) override;
   void eval_gpu(const std::vector<mx::array>& inputs, std::vector<mx::array>& outputs) override;
@@ -68,13 +80,12 @@ class ExpertRead : public mx::Primitive {
  private:
   std::shared_ptr<ExpertFile> file_;
   std::vector<Segment> segments_;
-  int threads_;
-  int reads_;
+  ReadMethod method_;
 };
 
 // Returns [records, segment...]: records is uint32 [n, stride / 4] for n = indices.size(); each segment is
 // [n, *shape], a view of the same buffer. No bytes are copied.
 std::vector<mx::array> expert_read(std::shared_ptr<ExpertFile> file, const mx::array& indices,
-                                   std::vector<Segment> segments, int threads, int reads, mx::StreamOrDevice s);
+                                   std::vector<Segment> segments, ReadMethod method, mx::StreamOrDevice s);
 
 }  // namespace nightforge

@@ -18,6 +18,8 @@ IO_SPACE: Mapping[str, tuple[int | str, ...]] = {
     "reads_per_expert": (1, 2, 4),
     "cache": ("os", "direct"),
     "schedule": ("graph", "eager"),
+    "method": ("auto", "pread"),
+    "stream": ("shared", "own"),
 }
 DRAWS = 4  # how often Optuna may suggest something already tried before the first untried move is taken
 

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from mlx.utils import tree_flatten
 from mlx_lm.models.cache import make_prompt_cache
 from mlx_lm.models.switch_layers import SwitchGLU
 
+from baseline import native
 from baseline.contract import load_contract
 from baseline.durable import file_checksum
 from baseline.engine import Engine, IoPolicy, load_resident
@@ -36,6 +38,9 @@ POLICIES = [
     for cache in ("os", "direct")
     for threads, reads in ((1, 1), (3, 2), (8, 4))
 ]
+POLICIES += [IoPolicy(schedule=schedule, stream="own") for schedule in ("graph", "eager")]
+if native.uring_available():
+    POLICIES += [IoPolicy(reads_per_expert=2, cache=cache, method="uring") for cache in ("os", "direct")]
 
 
 def resident_outputs(checkpoint: Path, n: int, **options: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -218,10 +223,44 @@ def test_one_expert_kernel_alone_is_refused(engine, cache):
     engine.configure()
 
 
-@pytest.mark.parametrize("field", [{"threads": 0}, {"reads_per_expert": 999}, {"cache": "lru"}, {"schedule": 3}])
+@pytest.mark.parametrize(
+    "field",
+    [
+        {"threads": 0},
+        {"reads_per_expert": 999},
+        {"cache": "lru"},
+        {"schedule": 3},
+        {"method": "aio"},
+        {"stream": "gpu"},
+    ],
+)
 def test_a_policy_out_of_range_is_refused(field):
     with pytest.raises(UsageError, match=next(iter(field))):
         IoPolicy(**field)
+
+
+@pytest.mark.parametrize("available", [False, True])
+def test_io_uring_is_for_direct_reads_unless_it_is_asked_for(available):
+    assert IoPolicy(cache="direct").uring(available) == available
+    assert not IoPolicy().uring(available) and not IoPolicy(cache="direct", method="pread").uring(available)
+    if available:
+        assert IoPolicy(method="uring").uring(available)
+    else:
+        with pytest.raises(UsageError, match=r"io\.method=uring: .* no io_uring"):
+            IoPolicy(method="uring").uring(available)
+
+
+@pytest.mark.parametrize("schedule", ["graph", "eager"])
+def test_decoding_allocates_no_buffers_once_it_runs(engine, schedule):
+    engine.configure(io=IoPolicy(schedule=schedule))
+    before, rounds = native.counters()["buffers"], []
+    for _ in range(6):
+        start = native.counters()["buffers"]
+        engine.decode(PROMPT[:1], 12)
+        rounds.append(native.counters()["buffers"] - start)
+    # A token has at most all its layers' buffers at once; how many depends on how far MLX runs ahead of its stream.
+    assert native.counters()["buffers"] - before <= len(engine.experts)
+    assert 0 in rounds[1:], f"buffers allocated in each round of 12 tokens: {rounds}"
 
 
 def test_a_file_cut_while_the_engine_runs_is_an_error(tmp_path):
@@ -231,8 +270,17 @@ def test_a_file_cut_while_the_engine_runs_is_an_error(tmp_path):
         file.truncate(0)
     with pytest.raises(RuntimeError, match=r"layer_05.bin: layer 5, expert \d+: the file ends"):
         engine.logits(PROMPT)
-    with pytest.raises(RuntimeError, match=r"layer_05.bin: layer 5, expert \d+: the file ends"):
-        engine.decode(PROMPT[:1], 2)
+    for stream in ("shared", "own"):
+        engine.configure(io=IoPolicy(stream=stream))
+        with pytest.raises(RuntimeError, match=r"layer_05.bin: layer 5, expert \d+: the file ends"):
+            engine.decode(PROMPT[:1], 2)
+
+
+def test_a_stream_of_its_own_works_from_any_thread(engine, want):
+    engine.configure(io=IoPolicy(stream="own"))
+    with ThreadPoolExecutor(1) as pool:
+        tokens = pool.submit(lambda: engine.decode(PROMPT, 8).tokens).result()
+    assert tokens == want[1][:8].argmax(-1).tolist()
 
 
 def test_a_changed_config_is_refused(tmp_path):

@@ -8,11 +8,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 
 import mlx.core as mx
 import pytest
 
+from baseline.policy import IoPolicy
 from tests.models import TINY_MOE, make_checkpoint
 
 ROOT = Path(__file__).parents[2]
@@ -345,3 +347,9 @@ def test_text_options_are_taken_as_they_are() -> None:
     from harness.config import load_config
 
     assert load_config(["prompt=It's 2+2=4, {yes} [no]", "golden=null"]).prompt == "It's 2+2=4, {yes} [no]"
+
+
+def test_the_shipped_io_is_the_policys_own_default() -> None:
+    from harness.config import load_config
+
+    assert asdict(load_config([]).io) == asdict(IoPolicy())

@@ -1,0 +1,53 @@
+"""The I/O policy: how experts get from the disk into the graph."""
+
+from dataclasses import dataclass
+
+from baseline.errors import UsageError
+
+CACHES = ("os", "direct")
+SCHEDULES = ("graph", "eager")
+METHODS = ("auto", "uring", "pread")
+STREAMS = ("shared", "own")
+
+
+@dataclass(frozen=True)
+class IoPolicy:
+    """How experts are read. Every field is a setting that a search turns.
+
+    threads: read threads, the caller's included.
+    reads_per_expert: reads that one expert's record is split into, at page boundaries.
+    cache: "os" reads through the page cache; "direct" past it (O_DIRECT on Linux, F_NOCACHE on macOS).
+    schedule: "graph" makes a whole token one lazy graph, whose reads start when MLX reaches them; "eager" evaluates
+        the router's choice in each layer, reads, and goes on.
+    method: "uring" reads through io_uring, "pread" from the threads; "auto" takes io_uring for direct reads, where the
+        build and the kernel have it: through the page cache the copy counts, and preads lose nothing.
+    stream: MLX's CPU stream that reads run on. On the "shared" one they take their turn with the kernels; on their
+        "own" a layer's reads are in flight while its shared expert computes, at the price of two fences a layer.
+
+    Raises UsageError for a value out of range.
+    """
+
+    threads: int = 4
+    reads_per_expert: int = 1
+    cache: str = "os"
+    schedule: str = "graph"
+    method: str = "auto"
+    stream: str = "shared"
+
+    def __post_init__(self) -> None:
+        for name in ("threads", "reads_per_expert"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or not 1 <= value <= 256:
+                raise UsageError(f"io.{name} must be a whole number from 1 to 256, got {value!r}")
+        choices = {"cache": CACHES, "schedule": SCHEDULES, "method": METHODS, "stream": STREAMS}
+        for name, allowed in choices.items():
+            if getattr(self, name) not in allowed:
+                raise UsageError(f"io.{name} must be one of {', '.join(allowed)}, got {getattr(self, name)!r}")
+
+    def uring(self, available: bool) -> bool:
+        """Whether experts are read through io_uring, which is `available` or not. UsageError if it must and cannot."""
+        if self.method == "uring" and not available:
+            raise UsageError(
+                "io.method=uring: this build or this kernel has no io_uring; io.method=pread works everywhere"
+            )
+        return available and (self.method == "uring" or (self.method == "auto" and self.cache == "direct"))
