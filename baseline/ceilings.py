@@ -6,7 +6,6 @@ direct reads of the same file get.
 """
 
 import ctypes
-import mmap
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ import numpy as np
 
 from baseline import native
 from baseline.elements import Array
+from baseline.probe import read_buffer
 
 BLOCK_BYTES = 1 << 20
 DEPTHS = (1, 4, 16, 64)  # threads of the disk's reader, each with one read in flight
@@ -58,7 +58,7 @@ class DiskCeiling:
         self.function.argtypes = kinds
         self.descriptor, self.size, self.blocks = descriptor, size, file_bytes // size
         self.depths = [depth for depth in DEPTHS if depth == 1 or depth * size <= DEPTH_BYTES]
-        self.memory = _written(max(self.depths) * size)
+        self.memory = read_buffer(max(self.depths) * size)
         self.random = np.random.default_rng()
 
     def gbps(self, count: int, depth: int) -> float:
@@ -69,12 +69,3 @@ class DiskCeiling:
         if seconds < 0:
             raise OSError(int(-seconds), os.strerror(int(-seconds)))
         return float(len(offsets) * self.size / seconds / 1e9)
-
-
-def _written(nbytes: int) -> mmap.mmap:
-    """Page-aligned memory, in large pages where the system has them, each page of it written."""
-    memory = mmap.mmap(-1, nbytes)
-    if hasattr(mmap, "MADV_HUGEPAGE"):
-        memory.madvise(mmap.MADV_HUGEPAGE)
-    memory.write(bytes(nbytes))
-    return memory

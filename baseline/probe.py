@@ -198,7 +198,7 @@ def _read_directly(fd: int) -> bool:
     flags = fcntl.fcntl(fd, fcntl.F_GETFL)
     try:
         fcntl.fcntl(fd, fcntl.F_SETFL, flags | O_DIRECT)
-        return os.preadv(fd, [_buffer(READ_BYTES[0])], 0) == READ_BYTES[0]
+        return os.preadv(fd, [read_buffer(READ_BYTES[0])], 0) == READ_BYTES[0]
     except OSError as error:
         if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP):
             raise
@@ -209,7 +209,7 @@ def _read_directly(fd: int) -> bool:
 def _rate(scratch: _Scratch, size: int, on_size: Callable[[int], None]) -> float:
     """1e9 bytes a second at one size, over as many rounds as READ_SECONDS has room for."""
     on_size(size)
-    buffers = [_buffer(size) for _ in range(READ_THREADS)]
+    buffers = [read_buffer(size) for _ in range(READ_THREADS)]
     nbytes, seconds = 0, 0.0
     while seconds < READ_SECONDS:
         if scratch.cache == "DONTNEED":
@@ -228,7 +228,7 @@ def _evict(fd: int) -> None:
         os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
 
 
-def _buffer(size: int) -> memoryview:
+def read_buffer(size: int) -> memoryview:
     """At a multiple of 2 MiB, on huge pages where the system gives them: direct reads are faster into those. It is
     written, so that no read pays for its pages."""
     pages = mmap.mmap(-1, size + HUGE_PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)  # shared memory has none

@@ -176,7 +176,7 @@ def bench(arguments: Namespace, config: Config) -> Result:
     with progress_line() as step:
         rows = list(run(settings, step))
     if not arguments.json:
-        show(rows, Console(highlight=False))
+        show(rows, Console(highlight=False, width=None if sys.stdout.isatty() else 120))
     if folder is not None:
         record.write(folder, rows, here, settings.to_json())
         say(f"recorded in {folder}")

@@ -74,7 +74,8 @@ def size_text(nbytes: int) -> str:
 
 def read_experts(file: native.ExpertFile, chosen: mx.array, io: IoPolicy) -> mx.array:
     """The records [k, stride / 4] of the experts that `chosen` [k] names, read as `io` says; evaluated."""
-    (records,) = native.expert_read(file, chosen, [], io.threads, io.reads_per_expert)
+    uring = io.uring(native.uring_available())
+    (records,) = native.expert_read(file, chosen, [], io.threads, io.reads_per_expert, uring)
     mx.eval(records)
     return records
 

@@ -24,19 +24,20 @@ def show(rows: Sequence[Row], console: Console) -> None:
     for name in TITLES:
         found = [row for row in rows if row.table == name]
         if found:
-            console.print(table(name, found))
+            console.print(Text(TITLES[name], style="bold"))
+            console.print(table(found))
             for row in found:
                 if len(row.note) > SHORT:
                     console.print(Text(f" {row.name}, {row.contender}: {row.note}", style="dim"))
             console.print()
 
 
-def table(name: str, rows: Sequence[Row]) -> Table:
+def table(rows: Sequence[Row]) -> Table:
     """One table; the ratios that its rows have are columns, the target stands in the ratio's cell."""
     against = list(dict.fromkeys(key for row in rows for key in row.ratios))
-    made = Table(title=TITLES[name], title_justify="left", title_style="bold", box=None, padding=(0, 1))
+    made = Table(box=None, padding=(0, 1))
     made.add_column("", style="bold", no_wrap=True)
-    made.add_column("")
+    made.add_column("", overflow="fold", min_width=12)
     made.add_column("median", justify="right", no_wrap=True)
     made.add_column("quartiles", style="dim", no_wrap=True)
     for key in against:

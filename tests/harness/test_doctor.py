@@ -105,7 +105,7 @@ def test_a_round_reads_each_block_once(tmp_path, size):
     path.write_bytes(bytes(32 << 20))
     fd = os.open(path, os.O_RDONLY)
     try:
-        offsets, buffers = range(0, 32 << 20, size), [probe._buffer(size) for _ in range(3)]
+        offsets, buffers = range(0, 32 << 20, size), [probe.read_buffer(size) for _ in range(3)]
         assert probe._round(fd, buffers, offsets, time.perf_counter() + 60) == 32 << 20
         assert probe._round(fd, buffers, offsets, time.perf_counter()) == 0
     finally:
@@ -121,7 +121,7 @@ def test_what_is_written_does_not_compress(tmp_path, quick):
 
 def _block(fd: int) -> bytes:
     """The first 16 MiB, in memory aligned as direct reads need it."""
-    buffer = probe._buffer(16 << 20)
+    buffer = probe.read_buffer(16 << 20)
     assert os.preadv(fd, [buffer], 0) == 16 << 20
     return bytes(buffer)
 
