@@ -27,7 +27,8 @@ from baseline.variant import Choice
 __all__ = ["BuildError", "KernelSource", "build", "metal_kernel"]
 
 # Kernels cast pointers freely. Frame pointers let the sanitizer name the line that called a helper. Variables start as
-# a pattern, so that the result of a forgotten initialisation is wrong every time.
+# a pattern, so that the result of a forgotten initialisation is wrong every time. Signed integers wrap around as on a
+# GPU, which leaves one overflow to find: the least of them divided by -1.
 FLAGS = (
     "-std=c++20",
     "-O1",
@@ -39,7 +40,8 @@ FLAGS = (
     "-fno-omit-frame-pointer",
     "-fvisibility=hidden",
     "-ftrivial-auto-var-init=pattern",
-    "-fsanitize=thread,alignment",
+    "-fwrapv",
+    "-fsanitize=thread,alignment,integer-divide-by-zero,signed-integer-overflow",
 )
 # There is no hook where a structure in memory goes into a call or comes out of one, so every call is inlined; what is
 # visible outside the library might be replaced there, and is not. Halves are rounded after each operation.

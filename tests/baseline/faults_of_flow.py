@@ -1,4 +1,4 @@
-"""Kernels whose threads go apart where they may not, and faults of a launch as a whole, each with its fix."""
+"""Kernels whose threads go apart where they may not, faults of arithmetic and of a launch as a whole, each with its fix."""
 
 from tests.sanitized import BARRIER, SIMD_BARRIER, STAGE, Fault
 
@@ -81,6 +81,28 @@ DIVERGENT = {
         r"16 wait in threadgroup_barrier",
         f"float v = 0;\nif (lane < 16) v = simd_sum(1.0f); //!\nelse {BARRIER}\ny[i] = v;",
         ("lane < 16", "lane < 32"),
+    ),
+}
+
+ARITHMETIC = {
+    "division_by_zero": Fault(
+        "undefined division",
+        "thread 0 divides an integer by 0",
+        "int d = k[0] - 1;\ny[i] = int(i) / d; //!",
+        ("k[0] - 1", "k[0]"),
+    ),
+    "remainder_by_zero_in_a_helper": Fault(
+        "undefined division",
+        "thread 9 .* takes a remainder by it",
+        "y[i] = rest(uint2(i), uint2(k[0], i - 9)).y;",
+        ("i - 9", "i + 9"),
+        header="uint2 rest(uint2 a, uint2 b) {\n  return a % b; //!\n}\n",
+    ),
+    "least_integer_by_minus_one": Fault(
+        "undefined division",
+        "divides the least integer by -1",
+        "long d = -k[0];\ny[i] = (long(1) << 63) / d; //!",
+        ("-k[0]", "-k[1]"),
     ),
 }
 

@@ -49,6 +49,9 @@ FINE = {
         threads=24,
         expected=lambda x: x[np.arange(N) // 24 * 24],
     ),
+    "signed_overflow_wraps": Kernel(
+        "int v = int(x[i]) + 0x7fffffff; y[i] = v * 2;", expected=lambda x: 2 * np.floor(x) - 2
+    ),
     "early_return_without_barrier": Kernel("y[i] = x[i]; if (i % 3 == 0) return; y[i] = -x[i];"),
     "simd_groups_return_before_a_simd_function": Kernel(
         "y[i] = 0; if (group == 1) return; y[i] = simd_sum(1.0f);", expected=lambda x: np.arange(N) // 32 * -32 + 32.0
