@@ -1,4 +1,4 @@
-"""Kernels whose threads go apart where they may not, faults of arithmetic and of a launch as a whole, each with its fix."""
+"""Kernels whose threads go apart where they may not, and faults of arithmetic and of whole launches, with their fixes."""
 
 from tests.sanitized import BARRIER, SIMD_BARRIER, STAGE, Fault
 
@@ -69,6 +69,20 @@ DIVERGENT = {
         "y[i] = 0;\nif (lane > 0) y[i] = swap(x[i]);",
         ("lane > 0", "lane >= 0"),
         header="float swap(float v) {\n  return simd_shuffle_xor(v, 1); //!\n}\n",
+    ),
+    "helper_called_from_two_branches": Fault(
+        "divergent SIMD function",
+        r"simd_sum, called from body:\d .* 16 wait in simd_sum \(header:1, called from body:\d\)",
+        "float v;\nif (lane % 2)\n  v = sum(x[i]);\nelse\n  v = sum(x[i] * 2);\ny[i] = v;",
+        ("lane % 2", "group"),
+        header="float sum(float v) { return simd_sum(v); } //!\n",
+    ),
+    "helper_of_a_helper_with_a_barrier": Fault(
+        "divergent barrier",
+        r"called from header:4, called from body:\d",
+        "y[i] = 0;\nif (group == 0)\n  twice();\nelse\n  twice();",
+        ("group == 0", "group < 2"),
+        header=f"void wait() {{\n  {BARRIER} //!\n}}\nvoid twice() {{ wait(); }}\n",
     ),
     "simd_barrier": Fault(
         "divergent SIMD function",
