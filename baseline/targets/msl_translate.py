@@ -1,7 +1,8 @@
 """Metal source as C++: what a C++ compiler cannot be told by a header is rewritten here, line by line.
 
-Three things: `threadgroup` says "shared" before a variable and nothing before a pointer; a literal is never a double;
-and constructs that the emulator does not have are named, with their line, before the compiler stumbles over them.
+Four things: `threadgroup` says "shared" before a variable and nothing before a pointer; a literal is never a double;
+a swizzle that is read is a vector; and constructs that the emulator does not have are named, with their line, before
+the compiler stumbles over them.
 """
 
 import re
@@ -20,6 +21,8 @@ _INCLUDE = re.compile(r"#[ \t]*include\b")
 _OF_METAL = re.compile(r"#[ \t]*include[ \t]*<(metal_\w+|simd/\w+\.h)>")
 _THREADGROUP = re.compile(r"\bthreadgroup\b")
 _SWIZZLE = re.compile(r"(?:\.|->)\s*([xyzw]{2,4}|[rgba]{2,4})\b")
+_SWIZZLE_NAME = re.compile(r"[xyzw]{2,4}|[rgba]{2,4}")
+_BEHIND_LVALUE = re.compile(r"(?:[-+*/%&|^]|<<|>>)?=(?!=)|\+\+|--|\.|->|\[|\(")  # assigned to, part taken or called
 _LETTERS = {letter: index for letters in ("xyzw", "rgba") for index, letter in enumerate(letters)}
 _UNSUPPORTED = re.compile(
     r"(texture|depth)(1d|2d|3d|cube)\w*|texture_buffer|sampler|imageblock\w*|simdgroup_event|simdgroup_async_copy\w*"
@@ -94,6 +97,8 @@ def _rewrite(tokens: Sequence[_Token], file: str, depth: int) -> str:
                 out.append(_declarations(tokens, at, end, file, depth >= 0))
         else:
             out.append(_number(token.text) if token.kind == "number" else token.text)
+            if _is_read_swizzle(tokens, at):
+                out.append("->*nf_plain")
         parentheses += (token.text == "(") - (token.text == ")")
         depth += (token.text == "{") - (token.text == "}")
         at = end
@@ -106,6 +111,14 @@ def _number(text: str) -> str:
     if match is None:
         return text
     return f"bfloat({match['value']}f)" if match["suffix"] else f"{text}f"
+
+
+def _is_read_swizzle(tokens: Sequence[_Token], at: int) -> bool:
+    """Whether a swizzle (or another member of that name) stands at `at` for its value, and is not assigned to."""
+    if not _SWIZZLE_NAME.fullmatch(tokens[at].text) or _before(tokens, at) not in (".", "->"):
+        return False
+    behind = [token.text for token in tokens[at + 1 : at + 12] if not token.silent]
+    return not _BEHIND_LVALUE.match("".join(behind))
 
 
 def _newlines(tokens: Sequence[_Token]) -> int:

@@ -1,4 +1,4 @@
-"""Kernels whose threads go apart where they may not, and faults of arithmetic and of whole launches, with their fixes."""
+"""Kernels whose threads go apart where they may not, faults of arithmetic and of whole launches, with their fixes."""
 
 from tests.sanitized import BARRIER, SIMD_BARRIER, STAGE, Fault
 

@@ -115,7 +115,7 @@ UNTOUCHED = [
     "#if 0\ndon't, it's\n#endif",
     "#error don't\nint a = 1'000;",
     '#pragma METAL internals : "enable"',
-    "float y = 1.0e-5f + .5h + 0x1p-3f; a->xy = b.zw; a << 2 >> 1;",
+    "float y = 1.0e-5f + .5h + 0x1p-3f; a->xy = b.z; a.xyz [0]; a << 2 >> 1;",
     "\\",
     "'",
     '"',
@@ -221,8 +221,19 @@ def test_the_swizzles_that_sources_name_are_listed_once() -> None:
         ("1e-3", "1e-3f"),
         ("1.5E+2", "1.5E+2f"),
         ("0.25bf", "bfloat(0.25f)"),
-        *((same, same) for same in ("1.0f", "1.0h", "7", "7u", "0x1p-3f", "0xe1", "a.xy", "m[1].x", "1e3f")),
+        *((same, same) for same in ("1.0f", "1.0h", "7", "7u", "0x1p-3f", "0xe1", "a.x", "m[1].x", "1e3f")),
     ],
 )
 def test_no_literal_is_a_double(metal: str, translated: str) -> None:
     assert translate(f"x = {metal};", "body") == f"x = {translated};"
+
+
+@pytest.mark.parametrize("behind", ["", ";", " == b", " <= b", " != b", " * b", ") = b", "\n + b", " > b"])
+def test_a_swizzle_that_is_read_becomes_a_vector(behind: str) -> None:
+    assert translate(f"a . xy{behind}", "body") == f"a . xy->*nf_plain{behind}"
+    assert translate(f"a->bgra{behind}", "body") == f"a->bgra->*nf_plain{behind}"
+
+
+@pytest.mark.parametrize("behind", [" = b", " += b", "/**/ <<= b", " %= b", "[0]", ".x", "->x", "(b)", "++", " --"])
+def test_a_swizzle_that_is_written_or_taken_apart_stays_one(behind: str) -> None:
+    assert translate(f"a.xy{behind}", "body") == f"a.xy{behind}"

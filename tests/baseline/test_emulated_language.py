@@ -1,0 +1,57 @@
+"""What the emulated target takes of Metal's language, and what it refuses as Metal does."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from baseline.targets import emulated
+from baseline.targets.msl_source import symbol
+from tests.sanitized import ARRAYS, Kernel, N
+
+# v is (x, 1, 2, 3).
+VECTOR = "float4 v(x[i], 1, 2, 3);\n"
+SWIZZLES = {
+    "times_a_matrix": Kernel(
+        f"{VECTOR}float3x3 m(2); float2x2 n(1, 2, 3, 4);\ny[i] = (m * v.xyz).x + (n * v.xz).y + (v.xy * n).x;",
+        expected=lambda x: 2 * x + (2 * x + 8) + (x + 2),
+    ),
+    "in_a_conditional": Kernel(
+        f"{VECTOR}float2 u = i % 2 ? v.xy : v.wz;\nconst device packed_float4* p = (const device packed_float4*)x;\n"
+        "float2 w = i % 2 ? u : p->yx; y[i] = u.x + w.x;",
+        expected=lambda x: np.where(np.arange(N) % 2, 2 * x, 4.5),
+    ),
+    "to_a_template": Kernel(
+        f"{VECTOR}y[i] = swapped(v.xw).x + swapped(-v.yx).y;",
+        "template <typename T>\nvec<T, 2> swapped(vec<T, 2> a) { return a.yx; }\n",
+        expected=lambda x: 3 - np.ones(N),
+    ),
+    "kept_by_auto": Kernel(
+        f"{VECTOR}auto u = v.xy; u.x = 7; y[i] = v.x + u.y + sizeof(v.xy);", expected=lambda x: x + 1 + 8
+    ),
+    "compared_and_assigned": Kernel(
+        f"{VECTOR}v.zw = v.xy; v.xy += v.zw; v.yx *= 2;\n"
+        "y[i] = all(v.zw == float2(x[i], 1)) && all(v.zw <= v.xy) && any(v.xy != v.zw) ? v.x : -1;",
+        expected=lambda x: 4 * x,
+    ),
+    "name_of_a_member": Kernel(
+        "Pair p; p.xy = x[i]; p.rg = 3; raise(p.xy); p.rg++; y[i] = p.xy * p.rg + p.ba(1);",
+        "struct Pair { float xy; int rg; float ba(int n) { return n; } };\nvoid raise(thread float& a) { a += 1; }\n",
+        expected=lambda x: 4 * (x + 1) + 1,
+    ),
+}
+KERNELS = SWIZZLES
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """All kernels in one build."""
+    return emulated.build([kernel.source() for kernel in KERNELS.values()], tmp_path_factory.mktemp("build"))
+
+
+@pytest.mark.parametrize("name", KERNELS)
+def test_a_swizzle_is_a_vector(library: Path, name: str) -> None:
+    kernel = KERNELS[name]
+    findings, y = kernel.run(library, symbol(list(KERNELS).index(name)))
+    assert findings == [] and kernel.expected is not None
+    np.testing.assert_array_equal(y, kernel.expected(ARRAYS["x"]).astype(np.float32))
