@@ -40,7 +40,13 @@ SWIZZLES = {
         expected=lambda x: 4 * (x + 1) + 1,
     ),
 }
-KERNELS = SWIZZLES
+MACROS = {
+    "version": Kernel(
+        "#if defined(__METAL__) && __METAL_VERSION__ >= 310 && defined(__HAVE_BFLOAT__)\ny[i] = x[i];\n#endif\n",
+        expected=lambda x: x,
+    )
+}
+KERNELS = SWIZZLES | MACROS
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +56,7 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("name", KERNELS)
-def test_a_swizzle_is_a_vector(library: Path, name: str) -> None:
+def test_a_kernel_means_what_it_means_in_metal(library: Path, name: str) -> None:
     kernel = KERNELS[name]
     findings, y = kernel.run(library, symbol(list(KERNELS).index(name)))
     assert findings == [] and kernel.expected is not None

@@ -5,6 +5,11 @@
 #pragma GCC diagnostic ignored "-Wattributes"
 #pragma GCC diagnostic ignored "-Wunknown-pragmas"
 
+// The least version that MLX asks for, which has bfloat; nothing that came later is here.
+#define __METAL__ 1
+#define __METAL_VERSION__ 310
+#define __HAVE_BFLOAT__ 1
+
 #include "types.h"
 #include "vector.h"
 #include "math.h"
