@@ -34,7 +34,6 @@ FLAGS = (
     "-O1",
     "-g1",
     "-fPIC",
-    "-w",
     "-ffp-contract=off",
     "-fno-strict-aliasing",
     "-fno-omit-frame-pointer",
@@ -46,6 +45,9 @@ FLAGS = (
 # There is no hook where a structure in memory goes into a call or comes out of one, so every call is inlined; what is
 # visible outside the library might be replaced there, and is not. Halves are rounded after each operation.
 GCC_FLAGS = (
+    "-Wno-narrowing",
+    "-Wno-attributes",
+    "-Werror=vla",
     "-fsanitize=bounds",
     "-fexcess-precision=16",
     "--param=tsan-instrument-func-entry-exit=0",
@@ -56,6 +58,8 @@ GCC_FLAGS = (
     "--param=large-function-growth=1000000",
 )
 CLANG_FLAGS: tuple[str, ...] = (
+    "-Wno-everything",
+    "-Werror=vla",
     "-fsanitize=array-bounds",
     "-mllvm",
     "-tsan-instrument-func-entry-exit=0",

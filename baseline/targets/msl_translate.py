@@ -18,6 +18,7 @@ _TOKEN = re.compile(
     re.DOTALL | re.VERBOSE,
 )
 _INCLUDE = re.compile(r"#[ \t]*include\b")
+_DEFINE = re.compile(r"#[ \t]*define\b")
 _OF_METAL = re.compile(r"#[ \t]*include[ \t]*<(metal_\w+|simd/\w+\.h)>")
 _THREADGROUP = re.compile(r"\bthreadgroup\b")
 _SWIZZLE = re.compile(r"(?:\.|->)\s*([xyzw]{2,4}|[rgba]{2,4})\b")
@@ -29,11 +30,15 @@ _UNSUPPORTED = re.compile(
     r"|intersector|intersection_(query|function_table|params|result)\w*|acceleration_structure|visible_function_table"
     r"|indirect_command_buffer|function_constant|os_log|cooperative_tensor|tensor_(ops|handle|inline)|stage_in"
 )
+_NOT_IN_METAL = re.compile(
+    r"double|std|try|catch|throw|virtual|new|delete|asm|__asm|__asm__|dynamic_cast|typeid|thread_local"
+)
 _FLOAT = re.compile(r"(?P<value>(?:\d+\.\d*|\.\d+)(?:[eE][+-]?\d+)?|\d+[eE][+-]?\d+)(?P<suffix>|bf|BF)")
 _CLOSING = {"(": ")", "[": "]", "{": "}", "<": ">"}
 _BRACKETS_OF_TYPE = ("alignas", "decltype", "__attribute__")
 # What may stand before the `threadgroup` of a variable, and what before that of a type: an expression's parts.
 _BEFORE_VARIABLE = ("", ";", "{", "}", ":", "const", "volatile", "else")
+_SETTLES_STATIC = ("const", "constexpr", "constant", "threadgroup", "(", "=", ";", "[", "{")
 _BEFORE_TYPE = ("<", ",", "=", "*", "&")
 
 
@@ -54,13 +59,19 @@ def translate(source: str, file: str, line: int = 1, function: bool = True) -> s
     `line` is that of the first line in `file`; `function` says whether the text is a function's. Raises BuildError
     naming a construct that is not emulated.
     """
-    tokens = []
-    for match in _TOKEN.finditer(source):
-        tokens.append(_Token(str(match.lastgroup), match.group(), line))
-        line += match.group().count("\n")
+    tokens = _tokens(source, line)
     for token in tokens:
         _refuse(token, file)
+    _refuse_what_metal_lacks(tokens, file)
     return _rewrite(_without_alignment(tokens), file, 0 if function else -1)
+
+
+def _tokens(source: str, line: int) -> list[_Token]:
+    found = []
+    for match in _TOKEN.finditer(source):
+        found.append(_Token(str(match.lastgroup), match.group(), line))
+        line += match.group().count("\n")
+    return found
 
 
 def swizzles(*sources: str) -> str:
@@ -80,6 +91,32 @@ def _refuse(token: _Token, file: str) -> None:
         raise BuildError(f"{where} {token.text.strip()} is not emulated; only <metal_...> headers are")
     if any("*" not in text for text in _THREADGROUP.split(token.text)[1:]):
         raise BuildError(f"{where} a macro with `threadgroup` in it is not emulated, unless it is a pointer's")
+
+
+def _refuse_what_metal_lacks(tokens: Sequence[_Token], file: str) -> None:
+    """What C++ has and Metal has not; in macros too."""
+    for at, token in enumerate(tokens):
+        where = f"{file}:{token.line}: error:"
+        if token.kind == "directive" and _DEFINE.match(token.text):
+            _refuse_what_metal_lacks(_tokens(token.text[1:], token.line), file)
+        elif token.kind == "word" and _NOT_IN_METAL.fullmatch(token.text) and not _is_name(tokens, at):
+            raise BuildError(f"{where} Metal has no `{token.text}`")
+        elif token.text == "static" and _is_mutable(tokens, at):
+            raise BuildError(f"{where} Metal has no `static` variables but constants")
+
+
+def _is_name(tokens: Sequence[_Token], at: int) -> bool:
+    """Whether `std` is not the library's and `delete` no operator."""
+    before, after = _before(tokens, at), _after(tokens, at + 1)
+    return (tokens[at].text, before) == ("delete", "=") or (
+        tokens[at].text == "std" and after != "::" and before != "namespace"
+    )
+
+
+def _is_mutable(tokens: Sequence[_Token], at: int) -> bool:
+    """Whether `static` stands in the declaration of a variable that may change, and not of a function."""
+    first = next((token.text for token in tokens[at:] if token.text in _SETTLES_STATIC), "(")
+    return first in ("=", ";", "[", "{") and _before(tokens, at) not in ("const", "constexpr", "constant")
 
 
 def _rewrite(tokens: Sequence[_Token], file: str, depth: int) -> str:

@@ -146,6 +146,50 @@ def test_what_is_not_emulated_is_named_with_its_line(source: str) -> None:
     assert "not emulated" in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("source", "construct"),
+    [
+        ("double d = x;", "double"),
+        ("#define REAL double", "double"),
+        ("#define LARGER(a, b) std::max(a, b)", "std"),
+        ("y = std::max(a, b);", "std"),
+        ("using namespace std;", "std"),
+        ("try { f(); } catch (...) {}", "try"),
+        ("throw 1;", "throw"),
+        ("struct S { virtual float f(); };", "virtual"),
+        ("float* p = new float[3];", "new"),
+        ("delete p;", "delete"),
+        ('asm volatile("nop");', "asm"),
+        ("auto p = dynamic_cast<T*>(q);", "dynamic_cast"),
+        ("typeid(x);", "typeid"),
+        ("thread_local int n;", "thread_local"),
+        ("static float q = 0;", "static"),
+        ("static uint4 counts[8];", "static"),
+        ("static metal::array<float, 4> a, b;", "static"),
+    ],
+)
+def test_what_metal_lacks_is_named_with_its_line(source: str, construct: str) -> None:
+    with pytest.raises(BuildError, match=f"rows.metal:12: error: Metal has no `{construct}`"):
+        translate(f"int a;\n\n{source}", "rows.metal", 10)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "S(const S&) = delete;",
+        "float std = deviation(x); y = std / doubled;",
+        "static inline float f(float a) { return a; }",
+        "static constexpr constant float table[2] = {1, 2};",
+        "constexpr static int N = 3;",
+        "static const float4 zero;",
+        "static_assert(N > 0);",
+        "a.renew(1); // double, new, std::max",
+    ],
+)
+def test_what_metal_has_stays_as_it_is(source: str) -> None:
+    assert translate(source, "body") == source
+
+
 def test_a_threadgroup_variable_outside_a_function_is_refused() -> None:
     helper = "void f() {\n  threadgroup float x[8];\n}\n"
     translate(helper, "header", function=False)
