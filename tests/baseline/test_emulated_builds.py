@@ -31,7 +31,7 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Any:
         ("y[i] = no_such_function(x[i]);", "no_such_function"),
         ("y[i] = x[i] +;", "error: expected"),
         ("float a[int(x[0]) + 5]; y[i] = a[0];", "variable length array"),
-        ("y[i] = metal::erf(x[i]);", "erf"),
+        ("y[i] = erf(x[i]);", "erf"),
     ],
 )
 def test_what_cannot_be_built_is_named_with_its_line_in_the_body(line: str, message: str) -> None:

@@ -2,11 +2,14 @@
 
 from pathlib import Path
 
+import mlx.core as mx
 import numpy as np
 import pytest
 
 from baseline.targets import emulated
+from baseline.targets.emulated import metal_kernel
 from baseline.targets.msl_source import symbol
+from tests.launches import I, launch, same
 from tests.sanitized import ARRAYS, Kernel, N
 
 # v is (x, 1, 2, 3).
@@ -61,3 +64,31 @@ def test_a_kernel_means_what_it_means_in_metal(library: Path, name: str) -> None
     findings, y = kernel.run(library, symbol(list(KERNELS).index(name)))
     assert findings == [] and kernel.expected is not None
     np.testing.assert_array_equal(y, kernel.expected(ARRAYS["x"]).astype(np.float32))
+
+
+# Names of the C library's, MLX's own erf, and overloads of Metal's functions.
+NAMES = """
+constant float gamma = 2.0f;
+constant constexpr int y1 = 3, index = 4, signgam = 5;
+struct stat { float a; };
+float lgamma(float a) { return a + 6; }
+static inline float tanhf(float a) { return tanh(a) + 7; }
+float erf(float a) { return a + 8; }
+float expm1f(float a) { return exp(a) - 1; }
+uint rand(uint seed) { return seed * 9; }
+stat max(stat a, stat b) { return a.a < b.a ? b : a; }
+namespace metal { float thrice(float a) { return 3 * a; } }
+[[visible]] float helper(float a) { return a; }
+"""
+
+
+def test_names_are_free_that_metal_leaves_free(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    body = (
+        "bool visible = x[i] > 0, noise = false; int time = 1, div = 1;\n"
+        "float sum = gamma + y1 + index + signgam + visible + noise + time + div;\n"
+        "sum += lgamma(0) + tanhf(0) + erf(half(0)) + expm1f(0) + rand(1u) + ::helper(1) + metal::thrice(1);\n"
+        "y[i] = sum + max(stat{1}, stat{2}).a + max(1.0f, 2.0f) + ::metal::max(1, 2);\n"
+    )
+    found = launch(metal_kernel("names", ["x"], ["y"], f"{I}{body}", NAMES), mx.ones(4))
+    same(found, np.full(4, 2 + 3 + 4 + 5 + 1 + 1 + 1 + 6 + 7 + 8 + 9 + 1 + 3 + 2 + 2 + 2))

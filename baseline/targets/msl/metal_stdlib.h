@@ -1,4 +1,4 @@
-// What a translated kernel sees of the Metal Standard Library and of MLX's utilities; the one header that it includes.
+// What a translated kernel sees of the Metal Standard Library and of MLX's utilities.
 #pragma once
 
 // A kernel's text has attributes and pragmas that mean nothing to a C++ compiler.
@@ -37,7 +37,6 @@
 #define fragment
 #define ray_data
 #define object_data
-#define visible
 
 // Every function is inlined into the kernel (Metal knows no recursion): where a structure that is trivial to copy goes
 // into a call or comes out of one, GCC puts no hook to the access.
