@@ -71,6 +71,10 @@ if platform.machine() == "x86_64":  # where clang computes with halves as floats
 HEADERS = Path(__file__).parent / "msl"
 ABI = Path(__file__).parents[1] / "native" / "emulator"
 MATH_MODES = ("safe", "relaxed", "fast")
+_DEFINED_TWICE = re.compile(  # as GCC and clang put it
+    r"^.*: error: .*(redefinition of (.*\)|'\w+'$)|cannot be overloaded with|class member cannot be redeclared).*$",
+    re.MULTILINE,
+)
 CONSTANT_ELEMENTS = 8  # an input with fewer elements comes in the constant address space, as MLX passes it
 
 TYPES: Mapping[mx.Dtype, str] = {
@@ -100,8 +104,19 @@ def build(sources: Sequence[KernelSource], folder: Path) -> Path:
     unit = translation_unit(sources)
     path = folder / f"emulated-{sources[0].name}-{tools.key(unit + _headers())}.so"
     if not path.exists():
-        compiler.compile_into(path, unit, lambda text, library: _commands(tools, text, library))
+        try:
+            compiler.compile_into(path, unit, lambda text, library: _commands(tools, text, library))
+        except BuildError as error:
+            raise BuildError(_explained(str(error))) from None
     return path
+
+
+def _explained(message: str) -> str:
+    """The compiler sees no address spaces: functions that differ in nothing else are one defined twice."""
+    twice = _DEFINED_TWICE.search(message)
+    if twice is None:
+        return message
+    return f"{twice[0]}\nnote: overloads that differ in address spaces alone are not emulated\n{message}"
 
 
 @cache

@@ -57,6 +57,15 @@ def test_what_cannot_be_built_is_named_with_its_line_in_the_header(header: str, 
     assert "header:2:" in str(caught.value)
 
 
+def test_overloads_that_differ_in_address_spaces_alone_are_refused() -> None:
+    header = "float at(const device float* p) { return *p; }\nfloat at(const threadgroup float* p) { return *p; }\n"
+    with pytest.raises(BuildError) as caught:
+        launch(metal_kernel("overloads", ["x"], ["y"], f"{I}y[i] = at(x + i);", header), mx.ones(8))
+    first, note, *_ = str(caught.value).splitlines()
+    assert first.startswith("header:2:") and "at(" in first
+    assert note == "note: overloads that differ in address spaces alone are not emulated"
+
+
 def test_more_buffers_than_metal_has_are_refused() -> None:
     names = [f"x{n}" for n in range(31)]
     with pytest.raises(BuildError, match="32 buffers; Metal has 31"):
