@@ -76,20 +76,21 @@ struct BoundsData {
   const TypeName* array;
 };
 
-static void index_out_of_bounds(const BoundsData* data, uintptr_t index) {
+static void index_out_of_bounds(const BoundsData* data, uintptr_t index, const void* pc) {
   Run* run = Run::current();
   if (!run) return;
-  auto* slash = std::strrchr(data->file, '/');
-  run->sanitizer().report("out of bounds",
-                          "thread " + std::to_string(run->running().self.index_in_threadgroup) + " uses index " +
-                              std::to_string(static_cast<intptr_t>(index)) + " of an array " + data->array->text,
-                          {slash ? slash + 1 : data->file, static_cast<int>(data->line)});
+  run->sanitizer().report_at("out of bounds",
+                             "thread " + std::to_string(run->running().self.index_in_threadgroup) + " uses index " +
+                                 std::to_string(static_cast<intptr_t>(index)) + " of an array " + data->array->text,
+                             static_cast<const char*>(pc) - 1);
   run->abandon();
 }
 
-EXPORT void __ubsan_handle_out_of_bounds(const BoundsData* data, uintptr_t index) { index_out_of_bounds(data, index); }
+EXPORT void __ubsan_handle_out_of_bounds(const BoundsData* data, uintptr_t index) {
+  index_out_of_bounds(data, index, __builtin_return_address(0));
+}
 EXPORT void __ubsan_handle_out_of_bounds_abort(const BoundsData* data, uintptr_t index) {
-  index_out_of_bounds(data, index);
+  index_out_of_bounds(data, index, __builtin_return_address(0));
 }
 
 // What -fsanitize=alignment passes. A vector is often read in parts, each of them aligned well enough for the hooks.
