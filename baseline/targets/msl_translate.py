@@ -19,7 +19,7 @@ _TOKEN = re.compile(
 )
 _INCLUDE = re.compile(r"#[ \t]*include\b")
 _DEFINE = re.compile(r"#[ \t]*define\b")
-_OF_METAL = re.compile(r"#[ \t]*include[ \t]*<(metal_\w+|simd/\w+\.h)>")
+_OF_METAL = re.compile(r"#[ \t]*include[ \t]*[<\"](metal_\w+|simd/\w+\.h)[>\"]")
 _THREADGROUP = re.compile(r"\bthreadgroup\b")
 _SWIZZLE = re.compile(r"(?:\.|->)\s*([xyzw]{2,4}|[rgba]{2,4})\b")
 _SWIZZLE_NAME = re.compile(r"[xyzw]{2,4}|[rgba]{2,4}")
@@ -127,7 +127,7 @@ def _rewrite(tokens: Sequence[_Token], file: str, depth: int) -> str:
         token, end = tokens[at], at + 1
         if token.kind == "directive":
             out.append("" if _INCLUDE.match(token.text) else _THREADGROUP.sub("", token.text))
-        elif token.text == "threadgroup":
+        elif token.text == "threadgroup" and _after(tokens, end) != "(":  # not the attribute [[threadgroup(0)]]
             variable = _variable(tokens, at, file) if parentheses == 0 else None
             if variable is not None:
                 end = variable

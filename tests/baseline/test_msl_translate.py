@@ -203,8 +203,15 @@ def test_text_that_declares_nothing_shared_stays_as_it_is(source: str) -> None:
 
 
 def test_includes_of_metal_go_and_leave_their_lines() -> None:
-    source = "#include <metal_stdlib>\n  #include <metal_simdgroup>\n#include <simd/simd.h>\nint a;"
-    assert translate(source, "header", function=False) == "\n  \n\nint a;"
+    source = (
+        '#include <metal_stdlib>\n  #include <metal_simdgroup>\n#include <simd/simd.h>\n#include "metal_math"\nint a;'
+    )
+    assert translate(source, "header", function=False) == "\n  \n\n\nint a;"
+
+
+def test_an_attribute_of_that_name_is_no_address_space() -> None:
+    source = "[[kernel]] void f(threadgroup float* s [[threadgroup(0)]]) {}"
+    assert translate(source, "header", function=False) == source.replace("threadgroup float", " float")
 
 
 def test_a_declaration_over_several_lines_keeps_the_lines_behind_it() -> None:
