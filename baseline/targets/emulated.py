@@ -47,6 +47,7 @@ FLAGS = (
 GCC_FLAGS = (
     "-Wno-narrowing",
     "-Wno-attributes",
+    "-Wno-volatile",
     "-Werror=vla",
     "-fsanitize=bounds",
     "-fexcess-precision=16",
