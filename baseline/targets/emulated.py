@@ -27,23 +27,28 @@ from baseline.variant import Choice
 __all__ = ["BuildError", "KernelSource", "build", "metal_kernel"]
 
 # Kernels cast pointers freely. Frame pointers let the sanitizer name the line that called a helper. Variables start as
-# a pattern, so that the result of a forgotten initialisation is wrong every time.
+# a pattern, so that the result of a forgotten initialisation is wrong every time. Signed integers wrap around as on a
+# GPU, which leaves one overflow to find: the least of them divided by -1.
 FLAGS = (
     "-std=c++20",
     "-O1",
     "-g1",
     "-fPIC",
-    "-w",
     "-ffp-contract=off",
     "-fno-strict-aliasing",
     "-fno-omit-frame-pointer",
     "-fvisibility=hidden",
     "-ftrivial-auto-var-init=pattern",
-    "-fsanitize=thread,alignment",
+    "-fwrapv",
+    "-fsanitize=thread,alignment,integer-divide-by-zero,signed-integer-overflow",
 )
 # There is no hook where a structure in memory goes into a call or comes out of one, so every call is inlined; what is
 # visible outside the library might be replaced there, and is not. Halves are rounded after each operation.
 GCC_FLAGS = (
+    "-Wno-narrowing",
+    "-Wno-attributes",
+    "-Wno-volatile",
+    "-Werror=vla",
     "-fsanitize=bounds",
     "-fexcess-precision=16",
     "--param=tsan-instrument-func-entry-exit=0",
@@ -54,6 +59,8 @@ GCC_FLAGS = (
     "--param=large-function-growth=1000000",
 )
 CLANG_FLAGS: tuple[str, ...] = (
+    "-Wno-everything",
+    "-Werror=vla",
     "-fsanitize=array-bounds",
     "-mllvm",
     "-tsan-instrument-func-entry-exit=0",
@@ -65,6 +72,10 @@ if platform.machine() == "x86_64":  # where clang computes with halves as floats
 HEADERS = Path(__file__).parent / "msl"
 ABI = Path(__file__).parents[1] / "native" / "emulator"
 MATH_MODES = ("safe", "relaxed", "fast")
+_DEFINED_TWICE = re.compile(  # as GCC and clang put it
+    r"^.*: error: .*(redefinition of (.*\)|'\w+'$)|cannot be overloaded with|class member cannot be redeclared).*$",
+    re.MULTILINE,
+)
 CONSTANT_ELEMENTS = 8  # an input with fewer elements comes in the constant address space, as MLX passes it
 
 TYPES: Mapping[mx.Dtype, str] = {
@@ -94,8 +105,19 @@ def build(sources: Sequence[KernelSource], folder: Path) -> Path:
     unit = translation_unit(sources)
     path = folder / f"emulated-{sources[0].name}-{tools.key(unit + _headers())}.so"
     if not path.exists():
-        compiler.compile_into(path, unit, lambda text, library: _commands(tools, text, library))
+        try:
+            compiler.compile_into(path, unit, lambda text, library: _commands(tools, text, library))
+        except BuildError as error:
+            raise BuildError(_explained(str(error))) from None
     return path
+
+
+def _explained(message: str) -> str:
+    """The compiler sees no address spaces: functions that differ in nothing else are one defined twice."""
+    twice = _DEFINED_TWICE.search(message)
+    if twice is None:
+        return message
+    return f"{twice[0]}\nnote: overloads that differ in address spaces alone are not emulated\n{message}"
 
 
 @cache

@@ -76,14 +76,14 @@ def translation_unit(sources: Sequence[KernelSource]) -> str:
     Raises BuildError for what is not emulated.
     """
     parts = [swizzles(*(text for source in sources for text in (source.header, source.body)))]
-    parts += ['#include "emulator.h"', '#include "shared.h"', '#include "metal_stdlib.h"']
+    parts += ['#include "program.h"', "namespace nf_c::nf_program {"]
     for index, source in enumerate(sources):
         if len(_buffers(source)) > MOST_BUFFERS:
             raise BuildError(f"{source.name}: error: {len(_buffers(source))} buffers; Metal has {MOST_BUFFERS}")
         # Side by side, kernels have constants and helpers of the same names.
         around = (f"namespace nf_copy_{index} {{", "}") if len(sources) > 1 else ("", "")
         parts += [around[0], _kernel(source), _entry(symbol(index), source), around[1]]
-    return "\n".join(parts) + "\n"
+    return "\n".join([*parts, "}"]) + "\n"
 
 
 def _kernel(source: KernelSource) -> str:

@@ -1,7 +1,8 @@
 """Metal source as C++: what a C++ compiler cannot be told by a header is rewritten here, line by line.
 
-Three things: `threadgroup` says "shared" before a variable and nothing before a pointer; a literal is never a double;
-and constructs that the emulator does not have are named, with their line, before the compiler stumbles over them.
+Four things: `threadgroup` says "shared" before a variable and nothing before a pointer; a literal is never a double;
+a swizzle that is read is a vector; and constructs that the emulator does not have are named, with their line, before
+the compiler stumbles over them.
 """
 
 import re
@@ -17,20 +18,27 @@ _TOKEN = re.compile(
     re.DOTALL | re.VERBOSE,
 )
 _INCLUDE = re.compile(r"#[ \t]*include\b")
-_OF_METAL = re.compile(r"#[ \t]*include[ \t]*<(metal_\w+|simd/\w+\.h)>")
+_DEFINE = re.compile(r"#[ \t]*define\b")
+_OF_METAL = re.compile(r"#[ \t]*include[ \t]*[<\"](metal_\w+|simd/\w+\.h)[>\"]")
 _THREADGROUP = re.compile(r"\bthreadgroup\b")
 _SWIZZLE = re.compile(r"(?:\.|->)\s*([xyzw]{2,4}|[rgba]{2,4})\b")
+_SWIZZLE_NAME = re.compile(r"[xyzw]{2,4}|[rgba]{2,4}")
+_BEHIND_LVALUE = re.compile(r"(?:[-+*/%&|^]|<<|>>)?=(?!=)|\+\+|--|\.|->|\[|\(")  # assigned to, part taken or called
 _LETTERS = {letter: index for letters in ("xyzw", "rgba") for index, letter in enumerate(letters)}
 _UNSUPPORTED = re.compile(
     r"(texture|depth)(1d|2d|3d|cube)\w*|texture_buffer|sampler|imageblock\w*|simdgroup_event|simdgroup_async_copy\w*"
     r"|intersector|intersection_(query|function_table|params|result)\w*|acceleration_structure|visible_function_table"
     r"|indirect_command_buffer|function_constant|os_log|cooperative_tensor|tensor_(ops|handle|inline)|stage_in"
 )
+_NOT_IN_METAL = re.compile(
+    r"double|std|try|catch|throw|virtual|new|delete|asm|__asm|__asm__|dynamic_cast|typeid|thread_local"
+)
 _FLOAT = re.compile(r"(?P<value>(?:\d+\.\d*|\.\d+)(?:[eE][+-]?\d+)?|\d+[eE][+-]?\d+)(?P<suffix>|bf|BF)")
 _CLOSING = {"(": ")", "[": "]", "{": "}", "<": ">"}
 _BRACKETS_OF_TYPE = ("alignas", "decltype", "__attribute__")
 # What may stand before the `threadgroup` of a variable, and what before that of a type: an expression's parts.
 _BEFORE_VARIABLE = ("", ";", "{", "}", ":", "const", "volatile", "else")
+_SETTLES_STATIC = ("const", "constexpr", "constant", "threadgroup", "(", "=", ";", "[", "{")
 _BEFORE_TYPE = ("<", ",", "=", "*", "&")
 
 
@@ -51,13 +59,19 @@ def translate(source: str, file: str, line: int = 1, function: bool = True) -> s
     `line` is that of the first line in `file`; `function` says whether the text is a function's. Raises BuildError
     naming a construct that is not emulated.
     """
-    tokens = []
-    for match in _TOKEN.finditer(source):
-        tokens.append(_Token(str(match.lastgroup), match.group(), line))
-        line += match.group().count("\n")
+    tokens = _tokens(source, line)
     for token in tokens:
         _refuse(token, file)
+    _refuse_what_metal_lacks(tokens, file)
     return _rewrite(_without_alignment(tokens), file, 0 if function else -1)
+
+
+def _tokens(source: str, line: int) -> list[_Token]:
+    found = []
+    for match in _TOKEN.finditer(source):
+        found.append(_Token(str(match.lastgroup), match.group(), line))
+        line += match.group().count("\n")
+    return found
 
 
 def swizzles(*sources: str) -> str:
@@ -79,6 +93,32 @@ def _refuse(token: _Token, file: str) -> None:
         raise BuildError(f"{where} a macro with `threadgroup` in it is not emulated, unless it is a pointer's")
 
 
+def _refuse_what_metal_lacks(tokens: Sequence[_Token], file: str) -> None:
+    """What C++ has and Metal has not; in macros too."""
+    for at, token in enumerate(tokens):
+        where = f"{file}:{token.line}: error:"
+        if token.kind == "directive" and _DEFINE.match(token.text):
+            _refuse_what_metal_lacks(_tokens(token.text[1:], token.line), file)
+        elif token.kind == "word" and _NOT_IN_METAL.fullmatch(token.text) and not _is_name(tokens, at):
+            raise BuildError(f"{where} Metal has no `{token.text}`")
+        elif token.text == "static" and _is_mutable(tokens, at):
+            raise BuildError(f"{where} Metal has no `static` variables but constants")
+
+
+def _is_name(tokens: Sequence[_Token], at: int) -> bool:
+    """Whether `std` is not the library's and `delete` no operator."""
+    before, after = _before(tokens, at), _after(tokens, at + 1)
+    return (tokens[at].text, before) == ("delete", "=") or (
+        tokens[at].text == "std" and after != "::" and before != "namespace"
+    )
+
+
+def _is_mutable(tokens: Sequence[_Token], at: int) -> bool:
+    """Whether `static` stands in the declaration of a variable that may change, and not of a function."""
+    first = next((token.text for token in tokens[at:] if token.text in _SETTLES_STATIC), "(")
+    return first in ("=", ";", "[", "{") and _before(tokens, at) not in ("const", "constexpr", "constant")
+
+
 def _rewrite(tokens: Sequence[_Token], file: str, depth: int) -> str:
     """`depth` counts braces; below 0 is the space outside functions."""
     out: list[str] = []
@@ -87,13 +127,15 @@ def _rewrite(tokens: Sequence[_Token], file: str, depth: int) -> str:
         token, end = tokens[at], at + 1
         if token.kind == "directive":
             out.append("" if _INCLUDE.match(token.text) else _THREADGROUP.sub("", token.text))
-        elif token.text == "threadgroup":
+        elif token.text == "threadgroup" and _after(tokens, end) != "(":  # not the attribute [[threadgroup(0)]]
             variable = _variable(tokens, at, file) if parentheses == 0 else None
             if variable is not None:
                 end = variable
                 out.append(_declarations(tokens, at, end, file, depth >= 0))
         else:
             out.append(_number(token.text) if token.kind == "number" else token.text)
+            if _is_read_swizzle(tokens, at):
+                out.append("->*nf_plain")
         parentheses += (token.text == "(") - (token.text == ")")
         depth += (token.text == "{") - (token.text == "}")
         at = end
@@ -106,6 +148,14 @@ def _number(text: str) -> str:
     if match is None:
         return text
     return f"bfloat({match['value']}f)" if match["suffix"] else f"{text}f"
+
+
+def _is_read_swizzle(tokens: Sequence[_Token], at: int) -> bool:
+    """Whether a swizzle (or another member of that name) stands at `at` for its value, and is not assigned to."""
+    if not _SWIZZLE_NAME.fullmatch(tokens[at].text) or _before(tokens, at) not in (".", "->"):
+        return False
+    behind = [token.text for token in tokens[at + 1 : at + 12] if not token.silent]
+    return not _BEHIND_LVALUE.match("".join(behind))
 
 
 def _newlines(tokens: Sequence[_Token]) -> int:

@@ -1,4 +1,4 @@
-"""Kernels whose threads go apart where they may not, and faults of a launch as a whole, each with its fix."""
+"""Kernels whose threads go apart where they may not, faults of arithmetic and of whole launches, with their fixes."""
 
 from tests.sanitized import BARRIER, SIMD_BARRIER, STAGE, Fault
 
@@ -70,6 +70,20 @@ DIVERGENT = {
         ("lane > 0", "lane >= 0"),
         header="float swap(float v) {\n  return simd_shuffle_xor(v, 1); //!\n}\n",
     ),
+    "helper_called_from_two_branches": Fault(
+        "divergent SIMD function",
+        r"simd_sum, called from body:\d .* 16 wait in simd_sum \(header:1, called from body:\d\)",
+        "float v;\nif (lane % 2)\n  v = sum(x[i]);\nelse\n  v = sum(x[i] * 2);\ny[i] = v;",
+        ("lane % 2", "group"),
+        header="float sum(float v) { return simd_sum(v); } //!\n",
+    ),
+    "helper_of_a_helper_with_a_barrier": Fault(
+        "divergent barrier",
+        r"called from header:4, called from body:\d",
+        "y[i] = 0;\nif (group == 0)\n  twice();\nelse\n  twice();",
+        ("group == 0", "group < 2"),
+        header=f"void wait() {{\n  {BARRIER} //!\n}}\nvoid twice() {{ wait(); }}\n",
+    ),
     "simd_barrier": Fault(
         "divergent SIMD function",
         "simdgroup_barrier",
@@ -81,6 +95,28 @@ DIVERGENT = {
         r"16 wait in threadgroup_barrier",
         f"float v = 0;\nif (lane < 16) v = simd_sum(1.0f); //!\nelse {BARRIER}\ny[i] = v;",
         ("lane < 16", "lane < 32"),
+    ),
+}
+
+ARITHMETIC = {
+    "division_by_zero": Fault(
+        "undefined division",
+        "thread 0 divides an integer by 0",
+        "int d = k[0] - 1;\ny[i] = int(i) / d; //!",
+        ("k[0] - 1", "k[0]"),
+    ),
+    "remainder_by_zero_in_a_helper": Fault(
+        "undefined division",
+        "thread 9 .* takes a remainder by it",
+        "y[i] = rest(uint2(i), uint2(k[0], i - 9)).y;",
+        ("i - 9", "i + 9"),
+        header="uint2 rest(uint2 a, uint2 b) {\n  return a % b; //!\n}\n",
+    ),
+    "least_integer_by_minus_one": Fault(
+        "undefined division",
+        "divides the least integer by -1",
+        "long d = -k[0];\ny[i] = (long(1) << 63) / d; //!",
+        ("-k[0]", "-k[1]"),
     ),
 }
 

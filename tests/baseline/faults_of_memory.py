@@ -57,6 +57,18 @@ OUTSIDE = {
         "threadgroup float a[64];\na[t + k[0]] = x[i]; //!\ny[i] = 0;",
         ("k[0]", "0"),
     ),
+    "element_of_a_vector": Fault(
+        "out of bounds",
+        r"thread 4 uses index 4 of an array .*vector_element ?\[4\]",
+        "float4 v(x[i], 1, 2, 3);\ny[i] =\n  v[i % (4 + k[0])]; //!",
+        ("k[0]", "0"),
+    ),
+    "column_of_a_matrix": Fault(
+        "out of bounds",
+        r"thread 2 uses index 2 of an array .*vector_element ?\[2\]",
+        "float2x3 m(x[i]); m[i % (2 + k[0])].y = 1; //!\ny[i] = m[0].y;",
+        ("k[0]", "0"),
+    ),
     "threadgroup_array_by_pointer": Fault(
         "out of bounds",
         "thread 63 writes 4 bytes at byte 256 of `a`, which has 256",

@@ -49,6 +49,14 @@ FINE = {
         threads=24,
         expected=lambda x: x[np.arange(N) // 24 * 24],
     ),
+    "signed_overflow_wraps": Kernel(
+        "int v = int(x[i]) + 0x7fffffff; y[i] = v * 2;", expected=lambda x: 2 * np.floor(x) - 2
+    ),
+    "copies_of_a_line_are_one_place": Kernel(  # a compiler makes such copies where it unrolls a loop
+        "float v;\nif (lane % 2) v = sum(x[i]); else v = sum(x[i]);\ny[i] = v;",
+        "float sum(float v) {\n  return simd_sum(v);\n}\n",
+        expected=lambda x: np.repeat([x[:32].sum(), x[32:].sum()], 32),
+    ),
     "early_return_without_barrier": Kernel("y[i] = x[i]; if (i % 3 == 0) return; y[i] = -x[i];"),
     "simd_groups_return_before_a_simd_function": Kernel(
         "y[i] = 0; if (group == 1) return; y[i] = simd_sum(1.0f);", expected=lambda x: np.arange(N) // 32 * -32 + 32.0

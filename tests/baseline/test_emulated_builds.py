@@ -30,6 +30,8 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Any:
         ("threadgroup float a[2] = {1, 2};", "threadgroup float a[2] = {1, 2}"),
         ("y[i] = no_such_function(x[i]);", "no_such_function"),
         ("y[i] = x[i] +;", "error: expected"),
+        ("float a[int(x[0]) + 5]; y[i] = a[0];", "variable length array"),
+        ("y[i] = erf(x[i]);", "erf"),
     ],
 )
 def test_what_cannot_be_built_is_named_with_its_line_in_the_body(line: str, message: str) -> None:
@@ -53,6 +55,15 @@ def test_what_cannot_be_built_is_named_with_its_line_in_the_header(header: str, 
         launch(metal_kernel("broken", ["x"], ["y"], f"{I}y[i] = 0;", header), mx.ones(8))
     assert message in str(caught.value)
     assert "header:2:" in str(caught.value)
+
+
+def test_overloads_that_differ_in_address_spaces_alone_are_refused() -> None:
+    header = "float at(const device float* p) { return *p; }\nfloat at(const threadgroup float* p) { return *p; }\n"
+    with pytest.raises(BuildError) as caught:
+        launch(metal_kernel("overloads", ["x"], ["y"], f"{I}y[i] = at(x + i);", header), mx.ones(8))
+    first, note, *_ = str(caught.value).splitlines()
+    assert first.startswith("header:2:") and "at(" in first
+    assert note == "note: overloads that differ in address spaces alone are not emulated"
 
 
 def test_more_buffers_than_metal_has_are_refused() -> None:

@@ -115,7 +115,7 @@ UNTOUCHED = [
     "#if 0\ndon't, it's\n#endif",
     "#error don't\nint a = 1'000;",
     '#pragma METAL internals : "enable"',
-    "float y = 1.0e-5f + .5h + 0x1p-3f; a->xy = b.zw; a << 2 >> 1;",
+    "float y = 1.0e-5f + .5h + 0x1p-3f; a->xy = b.z; a.xyz [0]; a << 2 >> 1;",
     "\\",
     "'",
     '"',
@@ -146,6 +146,50 @@ def test_what_is_not_emulated_is_named_with_its_line(source: str) -> None:
     assert "not emulated" in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("source", "construct"),
+    [
+        ("double d = x;", "double"),
+        ("#define REAL double", "double"),
+        ("#define LARGER(a, b) std::max(a, b)", "std"),
+        ("y = std::max(a, b);", "std"),
+        ("using namespace std;", "std"),
+        ("try { f(); } catch (...) {}", "try"),
+        ("throw 1;", "throw"),
+        ("struct S { virtual float f(); };", "virtual"),
+        ("float* p = new float[3];", "new"),
+        ("delete p;", "delete"),
+        ('asm volatile("nop");', "asm"),
+        ("auto p = dynamic_cast<T*>(q);", "dynamic_cast"),
+        ("typeid(x);", "typeid"),
+        ("thread_local int n;", "thread_local"),
+        ("static float q = 0;", "static"),
+        ("static uint4 counts[8];", "static"),
+        ("static metal::array<float, 4> a, b;", "static"),
+    ],
+)
+def test_what_metal_lacks_is_named_with_its_line(source: str, construct: str) -> None:
+    with pytest.raises(BuildError, match=f"rows.metal:12: error: Metal has no `{construct}`"):
+        translate(f"int a;\n\n{source}", "rows.metal", 10)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "S(const S&) = delete;",
+        "float std = deviation(x); y = std / doubled;",
+        "static inline float f(float a) { return a; }",
+        "static constexpr constant float table[2] = {1, 2};",
+        "constexpr static int N = 3;",
+        "static const float4 zero;",
+        "static_assert(N > 0);",
+        "a.renew(1); // double, new, std::max",
+    ],
+)
+def test_what_metal_has_stays_as_it_is(source: str) -> None:
+    assert translate(source, "body") == source
+
+
 def test_a_threadgroup_variable_outside_a_function_is_refused() -> None:
     helper = "void f() {\n  threadgroup float x[8];\n}\n"
     translate(helper, "header", function=False)
@@ -159,8 +203,15 @@ def test_text_that_declares_nothing_shared_stays_as_it_is(source: str) -> None:
 
 
 def test_includes_of_metal_go_and_leave_their_lines() -> None:
-    source = "#include <metal_stdlib>\n  #include <metal_simdgroup>\n#include <simd/simd.h>\nint a;"
-    assert translate(source, "header", function=False) == "\n  \n\nint a;"
+    source = (
+        '#include <metal_stdlib>\n  #include <metal_simdgroup>\n#include <simd/simd.h>\n#include "metal_math"\nint a;'
+    )
+    assert translate(source, "header", function=False) == "\n  \n\n\nint a;"
+
+
+def test_an_attribute_of_that_name_is_no_address_space() -> None:
+    source = "[[kernel]] void f(threadgroup float* s [[threadgroup(0)]]) {}"
+    assert translate(source, "header", function=False) == source.replace("threadgroup float", " float")
 
 
 def test_a_declaration_over_several_lines_keeps_the_lines_behind_it() -> None:
@@ -221,8 +272,19 @@ def test_the_swizzles_that_sources_name_are_listed_once() -> None:
         ("1e-3", "1e-3f"),
         ("1.5E+2", "1.5E+2f"),
         ("0.25bf", "bfloat(0.25f)"),
-        *((same, same) for same in ("1.0f", "1.0h", "7", "7u", "0x1p-3f", "0xe1", "a.xy", "m[1].x", "1e3f")),
+        *((same, same) for same in ("1.0f", "1.0h", "7", "7u", "0x1p-3f", "0xe1", "a.x", "m[1].x", "1e3f")),
     ],
 )
 def test_no_literal_is_a_double(metal: str, translated: str) -> None:
     assert translate(f"x = {metal};", "body") == f"x = {translated};"
+
+
+@pytest.mark.parametrize("behind", ["", ";", " == b", " <= b", " != b", " * b", ") = b", "\n + b", " > b"])
+def test_a_swizzle_that_is_read_becomes_a_vector(behind: str) -> None:
+    assert translate(f"a . xy{behind}", "body") == f"a . xy->*nf_plain{behind}"
+    assert translate(f"a->bgra{behind}", "body") == f"a->bgra->*nf_plain{behind}"
+
+
+@pytest.mark.parametrize("behind", [" = b", " += b", "/**/ <<= b", " %= b", "[0]", ".x", "->x", "(b)", "++", " --"])
+def test_a_swizzle_that_is_written_or_taken_apart_stays_one(behind: str) -> None:
+    assert translate(f"a.xy{behind}", "body") == f"a.xy{behind}"

@@ -9,7 +9,7 @@ import pytest
 from baseline.elements import Array
 from baseline.targets import emulated
 from baseline.targets.msl_source import symbol
-from tests.baseline.faults_of_flow import DIVERGENT, WHOLE
+from tests.baseline.faults_of_flow import ARITHMETIC, DIVERGENT, WHOLE
 from tests.baseline.faults_of_memory import OUTSIDE, RACES, UNINITIALISED
 from tests.baseline.fine_kernels import FINE
 from tests.sanitized import ARRAYS
@@ -21,6 +21,7 @@ FAULTS = {
         ("race", RACES),
         ("uninitialised", UNINITIALISED),
         ("divergent", DIVERGENT),
+        ("arithmetic", ARITHMETIC),
         ("whole", WHOLE),
     )
     for name, fault in faults.items()

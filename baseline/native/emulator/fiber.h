@@ -24,6 +24,17 @@ class Stack {
   char* low_;
 };
 
+// Calls f with each address to which a function on `stack` returns, outwards from the one whose frame is `frame`.
+template <class F>
+void each_return(const Stack& stack, const void* frame, F f) {
+  auto* at = static_cast<const void* const*>(frame);
+  while (stack.holds(at)) {
+    f(at[1]);
+    if (at[0] <= at) break;
+    at = static_cast<const void* const*>(at[0]);
+  }
+}
+
 // Runs `entry`, which never returns, on `stack` from its first instruction at the next switch_to.
 void* first_context(const Stack& stack, void (*entry)());
 

@@ -76,20 +76,21 @@ struct BoundsData {
   const TypeName* array;
 };
 
-static void index_out_of_bounds(const BoundsData* data, uintptr_t index) {
+static void index_out_of_bounds(const BoundsData* data, uintptr_t index, const void* pc) {
   Run* run = Run::current();
   if (!run) return;
-  auto* slash = std::strrchr(data->file, '/');
-  run->sanitizer().report("out of bounds",
-                          "thread " + std::to_string(run->running().self.index_in_threadgroup) + " uses index " +
-                              std::to_string(static_cast<intptr_t>(index)) + " of an array " + data->array->text,
-                          {slash ? slash + 1 : data->file, static_cast<int>(data->line)});
+  run->sanitizer().report_at("out of bounds",
+                             "thread " + std::to_string(run->running().self.index_in_threadgroup) + " uses index " +
+                                 std::to_string(static_cast<intptr_t>(index)) + " of an array " + data->array->text,
+                             static_cast<const char*>(pc) - 1);
   run->abandon();
 }
 
-EXPORT void __ubsan_handle_out_of_bounds(const BoundsData* data, uintptr_t index) { index_out_of_bounds(data, index); }
+EXPORT void __ubsan_handle_out_of_bounds(const BoundsData* data, uintptr_t index) {
+  index_out_of_bounds(data, index, __builtin_return_address(0));
+}
 EXPORT void __ubsan_handle_out_of_bounds_abort(const BoundsData* data, uintptr_t index) {
-  index_out_of_bounds(data, index);
+  index_out_of_bounds(data, index, __builtin_return_address(0));
 }
 
 // What -fsanitize=alignment passes. A vector is often read in parts, each of them aligned well enough for the hooks.
@@ -113,6 +114,32 @@ EXPORT void __ubsan_handle_type_mismatch_v1(const AlignmentData* data, const voi
 EXPORT void __ubsan_handle_type_mismatch_v1_abort(const AlignmentData* data, const void* address) {
   misaligned(data, address, __builtin_return_address(0));
 }
+
+// What -fsanitize=integer-divide-by-zero and, for the least integer by -1, -fsanitize=signed-integer-overflow find. A
+// GPU computes something; most CPUs stop the process.
+static void undefined_division(uintptr_t divisor, const void* pc) {
+  Run* run = Run::current();
+  if (!run) return;
+  auto thread = "thread " + std::to_string(run->running().self.index_in_threadgroup);
+  run->sanitizer().report_at("undefined division",
+                             thread + (divisor == 0 ? " divides an integer by 0, or takes a remainder by it"
+                                                    : " divides the least integer by -1, which overflows"),
+                             static_cast<const char*>(pc) - 1);
+  run->abandon();
+}
+
+EXPORT void __ubsan_handle_divrem_overflow(const void*, uintptr_t, uintptr_t divisor) {
+  undefined_division(divisor, __builtin_return_address(0));
+}
+EXPORT void __ubsan_handle_divrem_overflow_abort(const void*, uintptr_t, uintptr_t divisor) {
+  undefined_division(divisor, __builtin_return_address(0));
+}
+
+// Other overflows wrap around (-fwrapv), also where a compiler reports them all the same.
+EXPORT void __ubsan_handle_add_overflow(const void*, uintptr_t, uintptr_t) {}
+EXPORT void __ubsan_handle_sub_overflow(const void*, uintptr_t, uintptr_t) {}
+EXPORT void __ubsan_handle_mul_overflow(const void*, uintptr_t, uintptr_t) {}
+EXPORT void __ubsan_handle_negate_overflow(const void*, uintptr_t) {}
 
 EXPORT const nf_thread* nf_self() { return Run::current()->running().here; }
 

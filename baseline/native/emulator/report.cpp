@@ -47,16 +47,24 @@ static SourceLine parse(const std::string& text) {
   return {text.substr(start, colon - start), std::atoi(text.c_str() + colon + 1)};
 }
 
-SourceLine source_line(const Place& place) {
+std::vector<SourceLine> source_lines(const Place& place) {
   Dl_info library;
   if (place.empty() || !dladdr(place[0], &library)) return {};
   std::unique_ptr<FILE, int (*)(FILE*)> pipe(popen(symbolizer(library, place).c_str(), "r"), pclose);
+  std::vector<SourceLine> lines;
   char text[4096];
   while (pipe && std::fgets(text, sizeof text, pipe.get())) {
     SourceLine found = parse(text);
-    bool ours = std::filesystem::path(found.file).extension() == ".h" || found.file == "generated";
-    if (found.line > 0 && !ours) return found;
+    auto extension = std::filesystem::path(found.file).extension();
+    bool ours = extension == ".h" || extension == ".cpp" || found.file == "generated";
+    if (!ours) lines.push_back(found);
   }
+  return lines;
+}
+
+SourceLine source_line(const Place& place) {
+  for (auto& line : source_lines(place))
+    if (line.line > 0) return line;
   return {};
 }
 

@@ -24,6 +24,9 @@ struct SourceLine {
 // Where in a kernel's library something happened: the instruction, then those that called its function and so on.
 using Place = std::vector<const void*>;
 
+// The lines of the kernel's own source at `place`, innermost first; line 0 where the compiler told none.
+std::vector<SourceLine> source_lines(const Place& place);
+
 // The innermost line of the kernel's own source at `place`: what the MSL headers do, the line that calls them does.
 SourceLine source_line(const Place& place);
 

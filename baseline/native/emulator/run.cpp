@@ -16,7 +16,7 @@ static thread_local std::vector<std::unique_ptr<Stack>> spare_stacks;
 
 Run* Run::current() { return current_run; }
 
-bool Wait::meets(const Wait& other) const {
+bool Wait::at_line_of(const Wait& other) const {
   return type == other.type && width == other.width && line == other.line &&
          std::strcmp(function, other.function) == 0 && std::strcmp(file, other.file) == 0;
 }
@@ -146,6 +146,10 @@ void Run::finish_thread() {
 }
 
 void Run::block(Wait wait) {
+  wait.frame = __builtin_frame_address(0);
+  each_return(*running_->stack, wait.frame, [&](const void* address) {
+    wait.path = (wait.path ^ reinterpret_cast<uintptr_t>(address)) * 0x9e3779b97f4a7c15;
+  });
   Thread& thread = *running_;
   thread.state = Thread::waiting;
   thread.wait = wait;
@@ -156,6 +160,21 @@ void Run::abandon() {
   stopped_ = true;
   nf_switch(&running_->context, scheduler_);
   __builtin_unreachable();
+}
+
+// Whether two threads wait at one place: at the same line, called from the same lines. The addresses may differ all the
+// same, because a compiler copies code where it unrolls a loop.
+bool Run::meet(const Thread& a, const Thread& b) const {
+  if (a.state != Thread::waiting || b.state != Thread::waiting || !a.wait.at_line_of(b.wait)) return false;
+  if (a.wait.path == b.wait.path) return true;
+  auto unknown = [](const SourceLine& line) { return line.line <= 0; };
+  auto &first = call_sites(a), &second = call_sites(b);
+  return first == second || std::any_of(first.begin(), first.end(), unknown) ||
+         std::any_of(second.begin(), second.end(), unknown);
+}
+
+const std::vector<SourceLine>& Run::call_sites(const Thread& thread) const {
+  return sanitizer_.call_sites(*thread.stack, thread.wait.frame, thread.wait.path);
 }
 
 // Lets the threads of a SIMD group go on whose exchange or barrier all of them have reached.
@@ -177,7 +196,7 @@ bool Run::complete_around(uint32_t first, uint32_t width) {
   uint32_t end = std::min(first + width, live_);
   const Wait& wait = threads_[first].wait;
   for (uint32_t i = first; i < end; ++i)
-    if (threads_[i].state != Thread::waiting || !threads_[i].wait.meets(wait)) return false;
+    if (!meet(threads_[i], threads_[first])) return false;
   if (wait.type == Wait::simd_barrier) sanitizer_.simd_barrier(first / kLanes, wait.flags);
   std::vector<char> values(width * wait.bytes, 0);
   for (uint32_t i = first; i < end && wait.bytes; ++i)
@@ -206,7 +225,7 @@ bool Run::release_barrier() {
   }
   if (!first) return false;
   bool together = done == 0 && std::all_of(threads_.begin(), threads_.begin() + live_,
-                                           [&](const Thread& t) { return t.wait.meets(first->wait); });
+                                           [&](const Thread& t) { return meet(t, *first); });
   if (!together) {
     report_divergence(*first);
     return false;
@@ -228,9 +247,17 @@ void Run::report_divergence(const Thread& waiting) {
                           [](const Thread& t) { return t.state == Thread::done; });
   std::string kind = !barrier ? "divergent SIMD function" : left ? "left before barrier" : "divergent barrier";
   const char* scope = barrier ? "threadgroup" : width == kLanes ? "SIMD group" : "quad";
-  std::string text = std::string(wait.function) + " is not reached by all " + std::to_string(count) +
+  std::string text = wait.function + called_from(waiting) + " is not reached by all " + std::to_string(count) +
                      " threads of the " + scope + ": " + others(waiting, first, count);
   sanitizer_.report(kind, text, {wait.file, wait.line});
+}
+
+// "" where the kernel itself waits, not a helper.
+std::string Run::called_from(const Thread& thread) const {
+  std::string text;
+  for (auto& line : call_sites(thread))
+    if (&line != &call_sites(thread).front()) text += ", called from " + line.file + ":" + std::to_string(line.line);
+  return text;
 }
 
 std::string Run::others(const Thread& waiting, uint32_t first, uint32_t count) const {
@@ -238,9 +265,9 @@ std::string Run::others(const Thread& waiting, uint32_t first, uint32_t count) c
   for (uint32_t i = first; i < first + count; ++i) {
     const Thread& thread = threads_[i];
     if (thread.state == Thread::done) ++places["have left the kernel"];
-    if (thread.state != Thread::waiting || thread.wait.meets(waiting.wait)) continue;
+    if (thread.state != Thread::waiting || meet(thread, waiting)) continue;
     ++places[std::string("wait in ") + thread.wait.function + " (" + thread.wait.file + ":" +
-             std::to_string(thread.wait.line) + ")"];
+             std::to_string(thread.wait.line) + called_from(thread) + ")"];
   }
   std::string text;
   for (auto& [place, number] : places) text += (text.empty() ? "" : ", ") + std::to_string(number) + " " + place;

@@ -26,8 +26,10 @@ struct Wait {
   size_t bytes = 0;
   char* all = nullptr;
   uint32_t mask = 0;
+  const void* frame = nullptr;  // that of the call which waits
+  uint64_t path = 0;            // a hash of the addresses of all calls that led there
 
-  bool meets(const Wait& other) const;
+  bool at_line_of(const Wait& other) const;
 };
 
 struct Thread {
@@ -64,6 +66,9 @@ class Run {
   void resume(Thread& thread);
   void advance(uint32_t groups);
   bool step(uint32_t group);
+  bool meet(const Thread& a, const Thread& b) const;
+  const std::vector<SourceLine>& call_sites(const Thread& thread) const;
+  std::string called_from(const Thread& thread) const;
   bool complete(uint32_t group);
   bool complete_around(uint32_t first, uint32_t width);
   bool release_barrier();

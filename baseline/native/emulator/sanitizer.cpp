@@ -232,15 +232,26 @@ void Sanitizer::race(Region& region, size_t offset, const Access& then, const Ac
 // The instruction at `pc` and those that called its function, innermost first.
 Place Sanitizer::place(const void* pc) const {
   Place found{pc};
-  auto* frame = static_cast<void* const*>(__builtin_frame_address(0));
-  while (stack_ && stack_->holds(frame)) {
-    auto* caller = static_cast<const char*>(frame[1]) - 1;
-    if (caller != pc && in_code(caller)) found.push_back(caller);
-    auto* next = static_cast<void* const*>(frame[0]);
-    if (next <= frame) break;
-    frame = next;
-  }
+  if (stack_) add_callers(*stack_, __builtin_frame_address(0), found);
   return found;
+}
+
+void Sanitizer::add_callers(const Stack& stack, const void* frame, Place& place) const {
+  each_return(stack, frame, [&](const void* address) {
+    auto* caller = static_cast<const char*>(address) - 1;
+    bool known = !place.empty() && place.front() == caller;
+    if (!known && in_code(caller)) place.push_back(caller);
+  });
+}
+
+const std::vector<SourceLine>& Sanitizer::call_sites(const Stack& stack, const void* frame, uint64_t path) {
+  auto [found, fresh] = call_sites_.try_emplace(path);
+  if (fresh) {
+    Place place;
+    add_callers(stack, frame, place);
+    found->second = source_lines(place);
+  }
+  return found->second;
 }
 
 void Sanitizer::out_of_bounds(const void* address, size_t bytes, bool write, uint32_t thread, const void* pc) {

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <deque>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -42,6 +43,10 @@ class Sanitizer {
   void report(std::string kind, std::string text, const SourceLine& at);
   void report_at(std::string kind, std::string text, const void* pc);
   void report_unwritten(const Region& region, size_t element);
+
+  // The lines of the calls that led to the function with `frame`, innermost first; `path` is their addresses' hash.
+  const std::vector<SourceLine>& call_sites(const Stack& stack, const void* frame, uint64_t path);
+
   bool used_atomics() const { return used_atomics_; }
   const std::vector<Finding>& findings() const { return findings_; }
 
@@ -68,6 +73,7 @@ class Sanitizer {
   void settle();
   void out_of_bounds(const void* address, size_t bytes, bool write, uint32_t thread, const void* pc);
   Place place(const void* pc) const;
+  void add_callers(const Stack& stack, const void* frame, Place& place) const;
   bool in_code(const void* address) const;
   void uninitialised(Region& region, size_t offset, uint32_t thread, uint32_t pc);
   void read_byte(Region& region, Cell& cell, size_t offset, bool atomic, uint32_t thread, uint32_t pc);
@@ -96,6 +102,7 @@ class Sanitizer {
     uint32_t pc;
   };
   std::vector<Seen> seen_;
+  std::map<uint64_t, std::vector<SourceLine>> call_sites_;
   std::vector<Finding> findings_;
 };
 

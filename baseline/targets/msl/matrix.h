@@ -28,8 +28,14 @@ struct matrix {
     for (int i = 0; i < C; ++i) nf_columns[i] = vec<T, R>(other[i]);
   }
 
-  NF_INLINE constexpr vec<T, R>& operator[](int i) { return nf_columns[i]; }
-  NF_INLINE constexpr const vec<T, R>& operator[](int i) const { return nf_columns[i]; }
+  NF_INLINE constexpr vec<T, R>& operator[](int i) {
+    if (!std::is_constant_evaluated()) nf::judge_index<C>(i);
+    return nf_columns[i];
+  }
+  NF_INLINE constexpr const vec<T, R>& operator[](int i) const {
+    if (!std::is_constant_evaluated()) nf::judge_index<C>(i);
+    return nf_columns[i];
+  }
 };
 
 template <class T, int C, int R>

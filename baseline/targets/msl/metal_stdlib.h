@@ -1,9 +1,14 @@
-// What a translated kernel sees of the Metal Standard Library and of MLX's utilities; the one header that it includes.
+// What a translated kernel sees of the Metal Standard Library and of MLX's utilities.
 #pragma once
 
 // A kernel's text has attributes and pragmas that mean nothing to a C++ compiler.
 #pragma GCC diagnostic ignored "-Wattributes"
 #pragma GCC diagnostic ignored "-Wunknown-pragmas"
+
+// The least version that MLX asks for, which has bfloat; nothing that came later is here.
+#define __METAL__ 1
+#define __METAL_VERSION__ 310
+#define __HAVE_BFLOAT__ 1
 
 #include "types.h"
 #include "vector.h"
@@ -32,7 +37,6 @@
 #define fragment
 #define ray_data
 #define object_data
-#define visible
 
 // Every function is inlined into the kernel (Metal knows no recursion): where a structure that is trivial to copy goes
 // into a call or comes out of one, GCC puts no hook to the access.

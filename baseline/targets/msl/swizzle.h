@@ -162,8 +162,30 @@ struct shape<nf_swizzle<T, N, I...>> {
   using element = canonical<T>;
 };
 
+template <class A>
+inline constexpr bool is_swizzle = false;
+template <class T, int N, int... I>
+inline constexpr bool is_swizzle<nf_swizzle<T, N, I...>> = true;
+
 template <class T, int N, int... I>
 using swizzle_of = std::conditional_t<((I < N) && ...), nf_swizzle<T, N, I...>, none>;
 
 }  // namespace nf
+
+// What the translator puts behind a swizzle that is read: `v.xy->*nf_plain` is a vector, as Metal has it. It binds more
+// tightly than what may follow and less tightly than what may stand before. Const, so that nobody assigns to the copy.
+// A member that is no swizzle but has the name of one stays what it is.
+struct nf_plainly {};
+inline constexpr nf_plainly nf_plain;
+template <class A>
+  requires nf::is_swizzle<std::remove_cvref_t<A>>
+NF_FN constexpr auto operator->*(A&& a, nf_plainly) -> const decltype(nf::plain(a)) {
+  return decltype(nf::plain(a))(a);
+}
+template <class A>
+  requires(!nf::is_swizzle<std::remove_cvref_t<A>>)
+NF_FN constexpr A operator->*(A&& a, nf_plainly) {
+  return static_cast<A&&>(a);
+}
+
 }  // namespace metal

@@ -10,8 +10,12 @@
 #define NF_CALLER const char *file = __builtin_FILE(), int line = __builtin_LINE()
 
 // For functions that touch only what the calling thread owns, or that report their accesses themselves: the compiler
-// puts no hooks into them.
+// puts no hooks into them. Two calls must not become one: where a thread waits is told by the call.
+#ifdef __clang__
+#define NF_UNSEEN __attribute__((no_sanitize_thread, nomerge)) inline
+#else
 #define NF_UNSEEN __attribute__((no_sanitize_thread)) inline
+#endif
 
 namespace metal {
 
