@@ -7,6 +7,7 @@
 
 #include "mlx/allocator.h"
 #include "mlx/backend/cpu/encoder.h"
+#include "expert_read.h"
 #include "mlx/ops.h"
 #include "pool.h"
 
@@ -61,9 +62,18 @@ void CpuKernelCall::eval_gpu(const std::vector<mx::array>&, std::vector<mx::arra
   throw std::runtime_error("cpu_kernel runs on a CPU stream; got a GPU stream");
 }
 
-// Kernels see dense row-major buffers. A weight that is one already costs no node in the graph.
+// Whether an array that is not evaluated yet will be dense: what a kernel or a read puts out. MLX's `contiguous` copies
+// a dense array too where its buffer is larger than it is, as those of reads are.
+static bool born_dense(const mx::array& input) {
+  if (!input.has_primitive()) return false;
+  if (auto* read = dynamic_cast<const ExpertRead*>(&input.primitive())) return read->is_records(input);
+  return dynamic_cast<const CpuKernelCall*>(&input.primitive()) != nullptr;
+}
+
+// Kernels see dense row-major buffers. One that is dense already costs no node in the graph.
 static mx::array dense(const mx::array& input, mx::Stream stream) {
-  if (input.status() == mx::array::Status::available && input.flags().row_contiguous) return input;
+  bool available = input.status() == mx::array::Status::available;
+  if (available ? input.flags().row_contiguous : born_dense(input)) return input;
   return mx::contiguous(input, false, stream);
 }
 
