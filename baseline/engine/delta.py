@@ -1,4 +1,4 @@
-"""`KernelDelta`: a gated delta-net layer whose one-token steps a `gated_delta_step` variant may take over."""
+"""`KernelDelta`: a gated delta-net layer whose recurrence a `gated_delta_step` variant may take over."""
 
 import inspect
 from collections.abc import Callable, Mapping
@@ -16,6 +16,7 @@ from baseline.contract import Instance
 # What mlx-lm's layers call the op's sizes.
 SIZES = {"HK": "num_k_heads", "HV": "num_v_heads", "DK": "head_k_dim", "DV": "head_v_dim"}
 RECURRENCES = ("gated_delta_ops", "gated_delta_kernel")  # between which mlx-lm's `gated_delta_update` chooses
+TOKENS = 16  # whose states, of some megabytes each, exist at once
 Stepped = tuple[mx.array, mx.array]
 
 
@@ -40,7 +41,7 @@ def in_namespace(function: FunctionType, names: Mapping[str, Any]) -> FunctionTy
 
 
 class Recurrence:
-    """(q, k, v, g, beta, state, mask) -> (y, state): a kernel for one token without a mask, else one of mlx-lm's own.
+    """(q, k, v, g, beta, state, mask) -> (y, state): a kernel for tokens without a mask, else one of mlx-lm's own.
 
     q, k [B, T, HK, DK], v and y [B, T, HV, DV], g and beta [B, T, HV], state [B, HV, DV, DK].
     """
@@ -60,11 +61,39 @@ class Recurrence:
         state: mx.array,
         mask: mx.array | None = None,
     ) -> Stepped:
-        one = mask is None and q.shape[1] == 1 and g.ndim == beta.ndim  # a decay a head, not one an element
+        tokens = q.shape[1]
+        if tokens <= TOKENS:
+            return self._some(own, (q, k, v, g, beta), state, mask)
+        parts = []
+        for start in range(0, tokens, TOKENS):
+            now = slice(start, start + TOKENS)
+            vectors = tuple(array[:, now] for array in (q, k, v, g, beta))
+            y, state = self._some(own, vectors, state, None if mask is None else mask[:, now])
+            mx.eval(y, state)  # or MLX would allocate the states of all tokens before it computes the first
+            parts.append(y)
+        return mx.concatenate(parts, axis=1), state
+
+    def _some(
+        self, own: Callable[..., Stepped], vectors: tuple[mx.array, ...], state: mx.array, mask: mx.array | None
+    ) -> Stepped:
+        if mask is not None or not self._fits(vectors, state):
+            return own(*vectors, state, mask)
+        outputs = []
+        for token in range(vectors[0].shape[1]):
+            y, state = self._step([array[:, token] for array in vectors], state)
+            outputs.append(y)
+        return (outputs[0][:, None] if len(outputs) == 1 else mx.stack(outputs, axis=1)), state
+
+    def _fits(self, vectors: tuple[mx.array, ...], state: mx.array) -> bool:
+        """Whether the kernel takes these: its types, and a decay a head, not one an element."""
+        q, k, v, g, beta = vectors
         types = [array.dtype for array in (q, k, v, beta, g, state)]
-        if self.kernel is None or not one or types != [self.dtype] * 4 + [mx.float32] * 2:
-            return own(q, k, v, g, beta, state, mask)
-        y, state = self.kernel([q, k, v, g, beta, state], [v.shape, state.shape], [q.dtype, state.dtype], [len(q)])
+        return self.kernel is not None and g.ndim == beta.ndim and types == [self.dtype] * 4 + [mx.float32] * 2
+
+    def _step(self, vectors: list[mx.array], state: mx.array) -> Stepped:
+        assert self.kernel is not None
+        q, _, v, _, _ = vectors
+        y, state = self.kernel([*vectors, state], [v.shape, state.shape], [q.dtype, state.dtype], [len(q)])
         return y, state
 
 

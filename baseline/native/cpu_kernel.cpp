@@ -5,9 +5,9 @@
 #include <chrono>
 #include <stdexcept>
 
+#include "expert_read.h"
 #include "mlx/allocator.h"
 #include "mlx/backend/cpu/encoder.h"
-#include "expert_read.h"
 #include "mlx/ops.h"
 #include "pool.h"
 

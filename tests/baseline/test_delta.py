@@ -16,7 +16,7 @@ from mlx_lm.models.cache import ArraysCache
 
 from baseline.contract import load_contract
 from baseline.engine import Engine
-from baseline.engine.delta import KernelDelta, is_delta_net
+from baseline.engine.delta import TOKENS, KernelDelta, is_delta_net
 from baseline.engine.kernels import OpKernels
 from baseline.golden import compare, load
 from baseline.pack import pack
@@ -148,10 +148,9 @@ def test_the_very_kernel_that_is_configured_runs(cache: Path, tmp_path: Path) ->
     "steps, mask, dtype",
     [
         ((5, 1), [[True], [False]], mx.float32),  # a mask
-        ((1, 5), None, mx.float32),  # more tokens than one
         ((5, 1), None, mx.bfloat16),  # another type than the kernel is for
     ],
-    ids=["mask", "prefill", "bfloat16"],
+    ids=["mask", "bfloat16"],
 )
 def test_what_a_kernel_is_not_for_stays_mlx_lms(
     steps: tuple[int, ...], mask: list[list[bool]] | None, dtype: mx.Dtype, cache: Path, tmp_path: Path
@@ -169,6 +168,21 @@ def test_what_a_kernel_is_not_for_stays_mlx_lms(
         y = module(xs[-1], masked, store)
         states.append((np.array(y.astype(mx.float32)), np.array(store[1])))
     assert all(map(np.array_equal, *states))
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_a_long_prompt_in_parts_is_mlx_lms_to_the_last_bit(masked: bool) -> None:
+    own, (x,) = layer("qwen3_5"), tokens(2, 2 * TOKENS + 5)
+    mask = mx.arange(x.shape[1])[None] < mx.array([[x.shape[1]], [TOKENS + 1]]) if masked else None
+    got, expected = (np.array(module(x, mask)) for module in (KernelDelta(own), own))
+    assert np.array_equal(got, expected)
+
+
+def test_a_kernel_takes_a_long_prompt_token_by_token(cache: Path) -> None:
+    own, steps = layer("qwen3_5"), tokens(2, 2 * TOKENS + 5, 1)
+    ours = with_kernel(own, Choice.defaults(VARIANTS["fused"]), cache)
+    for got, expected in zip(outputs(ours, steps), outputs(own, steps), strict=True):
+        assert 0 < np.abs(got - expected).max() < 1e-5 * np.abs(expected).max()
 
 
 def test_only_layers_with_one_decay_a_head_are_delta_nets() -> None:
@@ -195,7 +209,7 @@ def test_every_variant_runs_in_the_engine_and_agrees_with_mlx_lm(
 ) -> None:
     configure(engine, Choice.defaults(VARIANTS[variant]), cache)
     assert len(engine.deltas) == 6 and all(delta.recurrence.kernel for delta in engine.deltas)
-    assert np.array_equal(engine.logits(PROMPT), want[0]) and engine.usage().kernel_s == {OP: 0.0}  # prefill
+    assert 0 < np.abs(engine.logits(PROMPT) - want[0]).max() < 1e-3 * want[0].std()  # prefill
     decoded = engine.decode(PROMPT, 32)
     assert engine.usage().kernel_s[OP] > 0
     assert 0 < np.abs(decoded.logits - want[1]).max() < 1e-3 * want[1].std()

@@ -30,7 +30,7 @@ if constexpr (TOP == 1) {
         constexpr int count = tokens;
     Input<count> staged[count];
         for (int t = 0; t < count; ++t) staged[t].stage(h + (pair + t) * I, weight[pair + t]);
-        in_steps_of<ROWS>(mine, [&](auto rows, long n) {
+        in_steps_of<count == 1 ? ROWS : 2 * ROWS>(mine, [&](auto rows, long n) {
             PackedRow<S> packed[rows];
             rows_at(packed, pair, n);
             float dots[rows][count];

@@ -23,7 +23,7 @@ in_steps_of<TOKENS>({0, m}, [&](auto tokens, long token) {
     constexpr int count = tokens;
     Input<count> staged[count];
     for (int t = 0; t < count; ++t) staged[t].stage(x + (token + t) * K);
-    in_steps_of<ROWS>(share(N, thread, n_threads), [&](auto rows, long n) {
+    in_steps_of<count == 1 ? ROWS : 2 * ROWS>(share(N, thread, n_threads), [&](auto rows, long n) {
         PackedRow<S> packed[rows];
         for (int i = 0; i < rows; ++i) packed[i] = PackedRow<S>::of<Rows>(w, scales, biases, n + i);
         float dots[rows][count];
