@@ -48,7 +48,7 @@ def load_streamed(
     stream_experts(model, folder, manifest, experts_per_token(config))
     model.load_weights(str(folder / manifest.resident.file), strict=True)
     # float32 takes in every other type; float16 with bfloat16 scales would give float32.
-    set_dtype(model, dtype, as_stored if dtype == "float32" else nothing)
+    set_dtype(model, dtype, as_stored if dtype == "float32" else None)
     swap(model, {path: KernelLinear(m) for path, m in model.named_modules() if type(m) is nn.QuantizedLinear})
     swap(model, {path: KernelDelta(m) for path, m in model.named_modules() if is_delta_net(m)})
     model.eval()
@@ -59,18 +59,13 @@ def load_streamed(
 Kept = Callable[[nn.Module, str], bool]
 
 
-def nothing(module: nn.Module, name: str) -> bool:
-    """No tensor."""
-    return False
-
-
-def set_dtype(model: nn.Module, dtype: str | None, kept: Kept = nothing) -> None:
+def set_dtype(model: nn.Module, dtype: str | None, kept: Kept | None = None) -> None:
     """Cast the model's floating-point parameters but for those that are `kept`; None leaves the checkpoint's."""
     if dtype is None:
         return
 
     def is_cast(module: nn.Module, name: str, value: Any) -> bool:
-        return bool(nn.Module.valid_parameter_filter(module, name, value)) and not kept(module, name)
+        return bool(nn.Module.valid_parameter_filter(module, name, value)) and not (kept and kept(module, name))
 
     def cast(array: mx.array) -> mx.array:
         return array.astype(getattr(mx, dtype)) if mx.issubdtype(array.dtype, mx.floating) else array
