@@ -9,6 +9,7 @@ import re
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
+from pathlib import Path
 from typing import Any, NoReturn
 
 from baseline.errors import CheckError, UsageError
@@ -52,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(f"{error.filename or 'the disk'}: {error.strerror}", USAGE)
     except RuntimeError as error:
         # MLX turns what a primitive throws into a RuntimeError; the native ones mark their own.
-        if not str(error).startswith(("expert_read:", "metal_kernel ")):
+        if not str(error).startswith(("expert_read:", "expert_map:", "metal_kernel ")):
             raise
         return _fail(str(error), CHECK)
 
@@ -60,6 +61,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(argv: list[str]) -> int:
     overrides = [argument for argument in argv if OVERRIDE.match(argument)]
     arguments = parser().parse_args([argument for argument in argv if not OVERRIDE.match(argument)])
+    if getattr(arguments, "resume", False):
+        overrides = with_recorded(overrides)
     config = load_config(overrides)
     if not arguments.json:
         result = arguments.run(arguments, config)
@@ -70,6 +73,16 @@ def _run(argv: list[str]) -> int:
     if result.failed:
         return _fail(result.failed, CHECK)
     return INTERRUPTED if result.interrupted else 0
+
+
+def with_recorded(overrides: list[str]) -> list[str]:
+    """With what the search in run=FOLDER began with, where `overrides` say nothing else."""
+    from harness.run_folder import recorded_overrides
+
+    given = dict(override.split("=", 1) for override in overrides)
+    recorded = recorded_overrides(Path(given["run"])) if "run" in given else []
+    keys = {override: override.partition("=")[0] for override in recorded}
+    return [o for o, key in keys.items() if key not in given and key.partition(".")[0] not in given] + overrides
 
 
 def finite(value: Any) -> Any:

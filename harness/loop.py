@@ -208,6 +208,5 @@ def summarise(
 
 def go_on(settings: SearchSettings, target: Target) -> str:
     """The command that goes on with a search, and where."""
-    chosen = "" if target.name == "cpu" else f" target={target.name}"
     where = f" on {target.elsewhere}" if target.elsewhere else ""
-    return f"nightforge search --resume run={settings.run}{chosen}{where}"
+    return f"nightforge search --resume run={settings.run}{where}"

@@ -30,6 +30,22 @@ def contents(settings: SearchSettings) -> dict[str, str]:
     }
 
 
+def recorded_overrides(run: Path) -> list[str]:
+    """What the search in a folder began with, as key=value: its resumption need not repeat it. [] where there is none.
+
+    UsageError where the record cannot be read.
+    """
+    path = run / "settings.json"
+    if not path.is_file():
+        return []
+    try:
+        began = json.loads(path.read_text())
+        io = [f"io.{name}={value}" for name, value in began["io"].items()]
+        return [f"target={began['target']}", f"op=[{','.join(began['ops'])}]", f"min_gain={began['min_gain']}", *io]
+    except (ValueError, KeyError, TypeError) as error:
+        raise UsageError(f"{path}: not the record of a search ({error!r})") from error
+
+
 def _digest(paths: list[Path]) -> str:
     return hashlib.sha256(b"\0".join(path.read_bytes() for path in paths)).hexdigest()[:12]
 

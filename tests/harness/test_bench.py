@@ -264,7 +264,7 @@ def test_without_a_slice_it_says_how_to_make_one_and_json_is_alone(tmp_path):
     [
         ({"parts": ()}, "a bench needs at least one of"),
         ({"rounds": 0}, "rounds must be from 1 to 1000, got 0"),
-        ({"io": {"cache": "warm"}}, "io.cache must be one of os, direct"),
+        ({"io": {"cache": "warm"}}, "io.cache must be one of os, direct, mapped"),
     ],
 )
 def test_what_cannot_be_is_refused(settings, changed, text):

@@ -14,6 +14,7 @@ from pathlib import Path
 import mlx.core as mx
 import pytest
 
+from baseline.errors import UsageError
 from baseline.policy import IoPolicy
 from tests.models import TINY_MOE, make_checkpoint
 
@@ -82,7 +83,7 @@ def assert_refused(done: subprocess.CompletedProcess[str], status: int, text: st
         (("generate", "max_tokens=many"), "max_tokens=many: Value 'many'"),
         (("generate", "max_tokens=0"), "max_tokens must be 1 or more, got 0"),
         (("generate", "dtype=int4"), "dtype must be one of float32, bfloat16, float16, got 'int4'"),
-        (("generate", "io.cache=warm"), "io.cache must be one of os, direct, got 'warm'"),
+        (("generate", "io.cache=warm"), "io.cache must be one of os, direct, mapped, got 'warm'"),
         (("generate", "io.threads=0"), "io.threads must be a whole number from 1 to 256, got 0"),
         (("generate", "io.threads=[1"), "io.threads=[1"),
         (("search", "proposer=oracle"), "Available options in 'proposer': mutate"),
@@ -341,6 +342,21 @@ def test_json_has_no_infinity() -> None:
 
     found = finite({"max_kl": float("inf"), "rows": [float("nan"), 1.5], "n": 3})
     assert found == {"max_kl": None, "rows": [None, 1.5], "n": 3}
+
+
+def test_a_resumption_need_not_repeat_what_the_search_began_with(tmp_path: Path) -> None:
+    from harness.cli import with_recorded
+    from harness.config import load_config
+
+    began = {"target": "metal", "ops": ["qmatvec", "io"], "min_gain": 0.5, "io": {"threads": 3, "cache": "direct"}}
+    (tmp_path / "settings.json").write_text(json.dumps(began))
+    config = load_config(with_recorded([f"run={tmp_path}", "io.threads=2", "minutes=9"]))
+    assert (config.target.name, config.op, config.min_gain, config.minutes) == ("metal", ["qmatvec", "io"], 0.5, 9)
+    assert (config.io.threads, config.io.cache) == (2, "direct")
+    assert with_recorded(["minutes=9"]) == ["minutes=9"]
+    (tmp_path / "settings.json").write_text("[]")
+    with pytest.raises(UsageError, match="not the record of a search"):
+        with_recorded([f"run={tmp_path}"])
 
 
 def test_text_options_are_taken_as_they_are() -> None:

@@ -107,7 +107,7 @@ def test_what_is_right_waits_and_what_is_not_is_told(settings, kernels, capfd):
     assert all(math.isnan(row.speedup) and math.isnan(row.engine_speedup) for row in rows)
     assert seed.stage is Stage.CHECK and summary.champion == seed.id and summary.confirmed is None
     assert (summary.evaluated, summary.kept, summary.unmeasured, summary.speedup) == (8, 0, 3, None)
-    assert summary.next == f"nightforge search --resume run={settings.run} target=metal on a Mac"
+    assert summary.next == f"nightforge search --resume run={settings.run} on a Mac"
     assert all(state.is_finished() for state in Study(settings.run / "study.db", 0).states())
     assert search(dataclasses.replace(settings, resume=True)).evaluated == 8  # no idea is left, and none comes twice
     chart, table = write_report(settings.run)
