@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from baseline.errors import UsageError
 
-CACHES = ("os", "direct")
+CACHES = ("os", "direct", "mapped")
 SCHEDULES = ("graph", "eager")
 METHODS = ("auto", "uring", "pread")
 STREAMS = ("shared", "own")
@@ -17,7 +17,10 @@ class IoPolicy:
 
     threads: read threads, the caller's included.
     reads_per_expert: reads that one expert's record is split into, at page boundaries.
-    cache: "os" reads through the page cache; "direct" past it (O_DIRECT on Linux, F_NOCACHE on macOS).
+    cache: "os" reads through the page cache; "direct" past it (O_DIRECT on Linux, F_NOCACHE on macOS); "mapped" leaves
+        experts in the page cache, for MLX's CPU build: nothing is copied, and nothing needs reading that the cache
+        holds, but what was used of it counts as memory of the process. reads_per_expert, method and prefetch are
+        without effect there.
     schedule: "graph" makes a whole token one lazy graph, whose reads start when MLX reaches them; "eager" evaluates
         the router's choice in each layer, reads, and goes on.
     method: "uring" reads through io_uring, "pread" from the threads; "auto" takes io_uring for direct reads, where the

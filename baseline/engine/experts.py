@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Sequence
 from functools import cache, partial
+from math import prod
 from pathlib import Path
 
 import mlx.core as mx
@@ -53,6 +54,20 @@ def weighted_sums(
     """expert_down: h [p, I] of p pairs, records [s, STRIDE / 4], slot and weight [p] -> shape, [p / TOP, H]."""
     (y,) = kernel([h, records, slot, weight], [shape], [h.dtype], [slot.size, records.shape[0]])
     return y
+
+
+def mapped_experts(file: native.ExpertFile) -> native.MappedExperts:
+    """All records of a file, in the page cache. RuntimeError where it is too short; UsageError beside a GPU."""
+    if mx.metal.is_available() or mx.cuda.is_available():
+        raise UsageError("io.cache=mapped is for MLX's CPU build, and this one has a GPU; io.cache=os works everywhere")
+    return native.MappedExperts(file)
+
+
+def segment_view(records: mx.array, dtype: mx.Dtype, shape: Sequence[int], offset: int) -> mx.array:
+    """A tensor of all records [s, STRIDE / 4], `offset` bytes into each: [s, *shape]."""
+    elements = records.view(dtype)
+    strides = [prod(shape[i + 1 :]) for i in range(len(shape))]
+    return mx.as_strided(elements, (len(records), *shape), (elements.shape[1], *strides), offset // dtype.size)
 
 
 class ExpertSlots:
@@ -154,8 +169,9 @@ class StreamingExperts(nn.Module):
         self.io = io
         self.uring = io.uring(native.uring_available())
         self.file = native.ExpertFile(str(self.path), self.index, layer.experts, layer.stride, io.cache == "direct")
+        self.mapped = mapped_experts(self.file) if io.cache == "mapped" else None
         self.prefetch = None
-        if io.prefetch == "previous":
+        if io.prefetch == "previous" and self.mapped is None:
             self.prefetch = native.Prefetch(self.file, io.threads, io.reads_per_expert, self.uring)
         self.gate_up, self.down, self.down_combined, self.dtype = gate_up, down, down_combined, dtype
 
@@ -206,8 +222,11 @@ class StreamingExperts(nn.Module):
     ) -> tuple[mx.array, list[mx.array], mx.array]:
         """The experts' records [s, STRIDE / 4], their segments, and the record of each pair.
 
-        That is `slot`, except where a prefetch places a single token's experts, whose pair p is experts[p].
+        That is `slot`, except where a prefetch places a single token's experts, whose pair p is experts[p], and where
+        the records are all of the layer's.
         """
+        if self.mapped is not None:
+            return self._map(self.mapped, experts, segments, slot)
         prefetch = self.prefetch if slot is one_token(slot.size)[1] else None
         stream = read_stream().stream if self.io.stream == "own" else None
         records, *found = native.expert_read(
@@ -217,13 +236,29 @@ class StreamingExperts(nn.Module):
             mx.eval(records)
         return records, found[: len(segments)], found[-1] if prefetch else slot
 
+    def _map(
+        self,
+        mapped: native.MappedExperts,
+        experts: mx.array,
+        segments: Sequence[tuple[mx.Dtype, list[int], int]],
+        slot: mx.array,
+    ) -> tuple[mx.array, list[mx.array], mx.array]:
+        """As `_read`, where the page cache holds them; views of all experts cost nothing."""
+        stream = read_stream().stream if self.io.stream == "own" else None
+        present = native.expert_map(mapped, experts, self.io.threads, stream)
+        if self.io.schedule == "eager":
+            mx.eval(present)
+        single = slot is one_token(slot.size)[1]
+        views = [segment_view(mapped.records, *segment) for segment in segments]
+        return mapped.records, views, present if single else present[slot]
+
     def _hidden(
         self, x: mx.array, row: mx.array, experts: mx.array, slot: mx.array
     ) -> tuple[mx.array, mx.array, mx.array]:
         """With kernels: the pairs' activations h [p, I], the experts' records [s, STRIDE / 4], each pair's record."""
         assert self.gate_up is not None
         records, _, slot = self._read(experts, [], slot)
-        shape, dims = (slot.size, self.slots.outputs("gate_proj")), [x.shape[0], experts.size, slot.size]
+        shape, dims = (slot.size, self.slots.outputs("gate_proj")), [x.shape[0], records.shape[0], slot.size]
         (h,) = self.gate_up([x, records, row, slot], [shape], [x.dtype], dims)
         return h, records, slot
 

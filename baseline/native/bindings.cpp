@@ -12,6 +12,7 @@
 #include "cpu_kernel.h"
 #include "emulated_kernel.h"
 #include "expert_read.h"
+#include "mapped.h"
 #include "pool.h"
 #include "prefetch.h"
 
@@ -43,6 +44,9 @@ struct FileHandle {
 };
 struct PrefetchHandle {
   std::shared_ptr<Prefetch> prefetch;
+};
+struct MappedHandle {
+  std::shared_ptr<MappedExperts> experts;
 };
 struct KernelHandle {
   std::shared_ptr<CpuKernel> kernel;
@@ -171,6 +175,21 @@ NB_MODULE(_native, m) {
         "then a view [n, *shape] for each segment (dtype, shape of one expert, byte offset)], and with a prefetch "
         "the record of each index, int32 [n]. A failed read raises "
         "RuntimeError at evaluation: 'expert_read: FILE: layer L, expert E: reason'.");
+
+  nb::class_<MappedHandle>(m, "MappedExperts", "One layer's packed experts, mapped: RuntimeError where they cannot be.")
+      .def("__init__",
+           [](MappedHandle* self, const FileHandle& file) {
+             new (self) MappedHandle{std::make_shared<MappedExperts>(file.file)};
+           },
+           "file"_a)
+      .def_prop_ro("records", [](const MappedHandle& handle) { return handle.experts->records(); },
+                   "uint32 [experts, stride / 4], read-only, in the page cache.");
+  m.def("expert_map",
+        [](const MappedHandle& handle, const mx::array& indices, int threads, OptionalStream stream) {
+          return expert_map(handle.experts, indices, threads, on(stream));
+        },
+        "experts"_a, "indices"_a, "threads"_a = 4, "stream"_a = nb::none(),
+        "`indices` as int32 [n], each one's record, once the page cache holds those. Raises as expert_read does.");
 
   nb::class_<KernelHandle>(m, "CpuKernel", "An entry point of a compiled variant.")
       .def("__init__",

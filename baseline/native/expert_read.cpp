@@ -1,10 +1,10 @@
 #include "expert_read.h"
 
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
-#include <chrono>
 #include <cstring>
 #include <stdexcept>
 
@@ -15,9 +15,6 @@
 #include "prefetch.h"
 
 namespace nightforge {
-
-// O_DIRECT wants offsets, lengths and addresses in multiples of the block size; a page covers every disk in use.
-constexpr int64_t kPage = 4096;
 
 ReadCounters& read_counters() {
   static ReadCounters counters;
@@ -65,6 +62,17 @@ void ExpertFile::fail(int error, const Range& rest) const {
   fail(rest.expert, std::strerror(error));
 }
 
+void ExpertFile::check_expert(int expert) const {
+  if (expert < 0 || expert >= experts_) fail(expert, "no such expert; the file holds " + std::to_string(experts_));
+}
+
+void ExpertFile::check_size() const {
+  struct stat status {};
+  if (fstat(descriptor_, &status) != 0) fail(0, std::strerror(errno));
+  int64_t missing = experts_ * stride_ - status.st_size;
+  if (missing > 0) fail(experts_ - 1, "the file ends " + std::to_string(missing) + " bytes too early");
+}
+
 void ExpertFile::read(const std::vector<int>& experts, const std::vector<char*>& destinations,
                       const ReadMethod& method) const {
   auto ranges = split(experts, destinations, method.reads);
@@ -82,9 +90,7 @@ std::vector<Range> ExpertFile::split(const std::vector<int>& experts, const std:
   std::vector<Range> ranges;
   for (size_t i = 0; i < experts.size(); ++i) {
     int expert = experts[i];
-    if (expert < 0 || expert >= experts_) {
-      fail(expert, "no such expert; the file holds " + std::to_string(experts_));
-    }
+    check_expert(expert);
     for (int64_t part = 0; part < parts; ++part) {
       int64_t begin = pages * part / parts * kPage, end = pages * (part + 1) / parts * kPage;
       ranges.push_back({expert, destinations[i] + begin, expert * stride_ + begin, end - begin});
@@ -113,7 +119,11 @@ void ExpertFile::read_by_ring(const std::vector<Range>& ranges, int threads) con
   });
 }
 
-static std::vector<int> to_vector(const mx::array& indices) {
+mx::array flat_indices(const mx::array& indices, mx::Stream stream) {
+  return mx::contiguous(mx::astype(mx::flatten(indices, stream), mx::int32, stream), false, stream);
+}
+
+std::vector<int> to_vector(const mx::array& indices) {
   std::vector<int> experts(indices.size());
   // int32 and uint32 share their representation over all valid expert numbers.
   std::memcpy(experts.data(), indices.data<int32_t>(), experts.size() * sizeof(int));
@@ -133,11 +143,6 @@ static void view_records(std::vector<mx::array>& outputs, const std::vector<Segm
   }
 }
 
-static void count_time(std::chrono::steady_clock::time_point start) {
-  auto elapsed = std::chrono::steady_clock::now() - start;
-  read_counters().nanoseconds += std::chrono::duration_cast<std::chrono::nanoseconds>(elapsed).count();
-}
-
 void ExpertRead::eval_cpu(const std::vector<mx::array>& inputs, std::vector<mx::array>& outputs) {
   if (prefetch_) return eval_with_prefetch(inputs, outputs);
   mx::array& records = outputs[0];
@@ -151,12 +156,11 @@ void ExpertRead::eval_cpu(const std::vector<mx::array>& inputs, std::vector<mx::
   encoder.dispatch([file = file_, method = method_, buffer = outputs[0].data_shared_ptr(),
                     indices = mx::array::unsafe_weak_copy(inputs[0]),
                     records = mx::array::unsafe_weak_copy(outputs[0])]() mutable {
-    auto start = std::chrono::steady_clock::now();
+    ReadClock clock;
     auto experts = to_vector(indices);
     std::vector<char*> destinations;
     for (size_t i = 0; i < experts.size(); ++i) destinations.push_back(records.data<char>() + i * file->stride());
     file->read(experts, destinations, method);
-    count_time(start);
   });
 }
 
@@ -173,9 +177,8 @@ void ExpertRead::eval_with_prefetch(const std::vector<mx::array>& inputs, std::v
   encoder.dispatch([prefetch = prefetch_, turn, buffer = slots.data_shared_ptr(),
                     indices = mx::array::unsafe_weak_copy(inputs[0]),
                     slots = mx::array::unsafe_weak_copy(slots)]() mutable {
-    auto start = std::chrono::steady_clock::now();
+    ReadClock clock;
     prefetch->read(*turn, to_vector(indices), slots.data<int>());
-    count_time(start);
   });
 }
 
@@ -217,7 +220,7 @@ std::vector<mx::array> expert_read(std::shared_ptr<ExpertFile> file, const mx::a
     shapes.push_back({count});
     dtypes.push_back(mx::int32);
   }
-  auto input = mx::contiguous(mx::astype(mx::flatten(indices, stream), mx::int32, stream), false, stream);
+  auto input = flat_indices(indices, stream);
   auto primitive =
       std::make_shared<ExpertRead>(stream, std::move(file), std::move(segments), method, std::move(prefetch));
   return mx::array::make_arrays(std::move(shapes), dtypes, primitive, {input});

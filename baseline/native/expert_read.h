@@ -3,6 +3,7 @@
 #pragma once
 
 #include <atomic>
+#include <chrono>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -17,6 +18,9 @@ namespace nightforge {
 
 namespace mx = mlx::core;
 
+// O_DIRECT wants offsets, lengths and addresses in multiples of the block size; a page covers every disk in use.
+constexpr int64_t kPage = 4096;
+
 // Totals over the life of the process.
 struct ReadCounters {
   std::atomic<int64_t> reads{0};        // that the kernel was asked for
@@ -26,6 +30,18 @@ struct ReadCounters {
   std::atomic<int64_t> hit_bytes{0};         // of those, the ones that were then needed
 };
 ReadCounters& read_counters();
+
+// Counts the time of its life as spent in reads.
+class ReadClock {
+ public:
+  ~ReadClock() {
+    auto elapsed = std::chrono::steady_clock::now() - start_;
+    read_counters().nanoseconds += std::chrono::duration_cast<std::chrono::nanoseconds>(elapsed).count();
+  }
+
+ private:
+  std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
+};
 
 // How a file is read: `threads` threads, each expert in `reads` reads, through io_uring or by pread.
 struct ReadMethod {
@@ -47,6 +63,13 @@ class ExpertFile {
   void read(const std::vector<int>& experts, const std::vector<char*>& destinations, const ReadMethod& method) const;
 
   int64_t stride() const { return stride_; }
+  int experts() const { return experts_; }
+  int descriptor() const { return descriptor_; }
+  const std::string& path() const { return path_; }
+
+  // Throw std::runtime_error where there is no such expert, or the file does not hold all of them.
+  void check_expert(int expert) const;
+  void check_size() const;
 
  private:
   std::vector<Range> split(const std::vector<int>& experts, const std::vector<char*>& destinations, int reads) const;
@@ -95,6 +118,10 @@ class ExpertRead : public mx::Primitive {
   ReadMethod method_;
   std::shared_ptr<Prefetch> prefetch_;
 };
+
+// The experts that `indices` names, as int32 [n]: of an array, and of one that was evaluated.
+mx::array flat_indices(const mx::array& indices, mx::Stream stream);
+std::vector<int> to_vector(const mx::array& indices);
 
 // Returns [records, segment..., slots]: records is uint32 [n, stride / 4] for n = indices.size(); each segment is
 // [n, *shape], a view of the same buffer; expert indices[i] is record slots[i], int32 [n]. No bytes are copied.

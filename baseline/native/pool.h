@@ -1,7 +1,10 @@
 // A persistent pool of threads that both primitives share. Threads are started by `reserve`, never by `run`, so
-// that none is started in a token's path; idle ones are parked on a condition variable.
+// that none is started in a token's path; idle ones are parked on a condition variable. Within a token the next job
+// comes after some microseconds, and waking a parked thread takes more than that on a virtual machine: a thread looks
+// for work a little longer before it parks.
 #pragma once
 
+#include <atomic>
 #include <condition_variable>
 #include <deque>
 #include <exception>
@@ -30,7 +33,7 @@ class Pool {
     int tasks;
     int seats;  // workers that may still join
     int next = 0;
-    int running = 0;
+    std::atomic<int> running{0};
     std::exception_ptr error;
     std::condition_variable finished;
   };
@@ -38,6 +41,7 @@ class Pool {
   Pool() = default;
   ~Pool();
   void work();
+  void look_for_work(std::unique_lock<std::mutex>& lock);
   void drain(Job& job, std::unique_lock<std::mutex>& lock);
   Job* open_job();
 
@@ -45,6 +49,8 @@ class Pool {
   std::condition_variable wake_;
   std::deque<Job*> jobs_;
   std::vector<std::thread> workers_;
+  std::atomic<int> posted_{0};  // jobs, ever
+  int looking_ = 0;             // workers that look for work, and keep a core busy with it
   bool stop_ = false;
 };
 

@@ -35,7 +35,7 @@ PROMPT = [(37 * i + 11) % 4900 for i in range(40)]
 POLICIES = [
     IoPolicy(threads=threads, reads_per_expert=reads, cache=cache, schedule=schedule)
     for schedule in ("graph", "eager")
-    for cache in ("os", "direct")
+    for cache in ("os", "direct", "mapped")
     for threads, reads in ((1, 1), (3, 2), (8, 4))
 ]
 POLICIES += [IoPolicy(schedule=schedule, stream="own") for schedule in ("graph", "eager")]
