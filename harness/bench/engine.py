@@ -113,7 +113,7 @@ def rows_of_layer(name: str, times: Sequence[LayerTimes]) -> Iterator[Row]:
     ratios = {"parts": paired([time.whole for time in times], parts)}
     whole = Figure.of([time.whole for time in times])
     target = Target("parts", MOST_OVER_PARTS, least=False)
-    yield Row(LAYER, name, "whole layer", "ms", whole, ratios, target, HOW[name])
+    yield Row(LAYER, name, "whole layer", "ms", whole, ratios, (target,), HOW[name])
     yield Row(LAYER, name, "reads alone", "ms", Figure.of([time.read for time in times]))
     yield Row(LAYER, name, "kernels alone", "ms", Figure.of([time.kernels for time in times]))
 
@@ -133,8 +133,9 @@ def decode_rows(
     resident_peak = "" if resident is None else f"peak RSS {resident.call('memory') / 1e6:.0f} MB"
     for name in CACHES:
         ratios = {"mlx-lm": paired(samples[name], samples["mlx-lm"])} if "mlx-lm" in samples else {}
-        target = Target("mlx-lm", LEAST_OF_MLX) if name == "warm" else None
-        yield Row(DECODE, f"decode {name}", "streamed", "tokens/s", Figure.of(samples[name]), ratios, target, HOW[name])
+        targets = (Target("mlx-lm", LEAST_OF_MLX),) if name == "warm" else ()
+        rate = Figure.of(samples[name])
+        yield Row(DECODE, f"decode {name}", "streamed", "tokens/s", rate, ratios, targets, HOW[name])
     figure = Figure.of(samples["mlx-lm"]) if "mlx-lm" in samples else None
     note = reason or f"resident, in {bench.dtype} like the engine; {resident_peak}"
     yield Row(DECODE, "decode", "mlx-lm", "tokens/s", figure, note=note)
@@ -151,7 +152,7 @@ def prefill_rows(bench: EngineBench, streamed: Process, rounds: int) -> Iterator
     samples = interleave(arms, rounds, warm_up=False)
     ratios = {"decode": paired(samples["prefill"], samples["decode"])}
     name, target = f"prefill of {PROMPT_TOKENS}", Target("decode", LEAST_OF_DECODE)
-    yield Row(DECODE, name, "streamed", "tokens/s", Figure.of(samples["prefill"]), ratios, target, HOW["warm"])
+    yield Row(DECODE, name, "streamed", "tokens/s", Figure.of(samples["prefill"]), ratios, (target,), HOW["warm"])
 
 
 def memory_row(when: str, streamed: Process) -> Row:
@@ -160,4 +161,4 @@ def memory_row(when: str, streamed: Process) -> Row:
     ratios = {"bound": paired([memory.peak], [memory.bound])}
     note = f"the peak; bound {memory.bound / 1e6:.0f} MB: resident weights, experts of two tokens, 400 MB"
     target = Target("bound", 1.0, least=False)
-    return Row(DECODE, f"RSS {when}", "streamed", "MB", Figure.of([memory.peak / 1e6]), ratios, target, note)
+    return Row(DECODE, f"RSS {when}", "streamed", "MB", Figure.of([memory.peak / 1e6]), ratios, (target,), note)

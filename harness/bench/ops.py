@@ -160,7 +160,7 @@ def rows(
         ratios[LLAMA] = paired(ours, samples[LLAMA])
     tunables = ", ".join(f"{name} {value}" for name, value in choice.tunables.items())
     note = tunables if difference <= MOST_DIFFERENCE else f"{tunables}; differs from MLX by {difference:.2g}"
-    yield Row(TABLE, op, choice.variant.name, UNIT, Figure.of(ours), ratios, Target(OF_MEMORY, LEAST), note)
+    yield Row(TABLE, op, choice.variant.name, UNIT, Figure.of(ours), ratios, (Target(OF_MEMORY, LEAST),), note)
     for name in mlx:
         yield Row(TABLE, op, name, UNIT, Figure.of(samples[name]), {OF_MEMORY: paired(samples[name], memory)})
 

@@ -103,8 +103,16 @@ def test_samples_that_are_no_pairs_are_refused(ours, theirs):
 @pytest.mark.parametrize(("value", "least", "met"), [(0.85, True, True), (0.84, True, False), (0.86, False, False)])
 def test_a_target_is_met_at_its_bound(value, least, met):
     row = Row("ops", "op", "kernel", "GB/s", Figure.of([1.0]), {"memory": Figure.of([value])})
-    assert replace(row, target=Target("memory", 0.85, least)).met is met
-    assert replace(row, target=Target("other", 0.85)).met is None and row.met is None
+    target, other = Target("memory", 0.85, least), Target("other", 0.85)
+    assert row.reached(target) is met and replace(row, targets=(target,)).met is met
+    assert replace(row, targets=(other,)).met is None and row.met is None
+    assert replace(row, targets=(target, other)).met is met
+
+
+def test_a_row_meets_its_targets_when_it_meets_all():
+    row = Row("ops", "op", "kernel", "GB/s", Figure.of([1.0]), {"a": Figure.of([2.0]), "b": Figure.of([3.0])})
+    assert replace(row, targets=(Target("a", 2.0), Target("b", 3.0))).met is True
+    assert replace(row, targets=(Target("a", 2.0), Target("b", 3.1))).met is False
 
 
 def test_arms_take_turns_and_the_first_round_is_left_out():
