@@ -23,7 +23,7 @@ from baseline.errors import UsageError
 from baseline.mlx_ops import bytes_touched
 from baseline.samples import poisoned_outputs, sample_inputs
 from baseline.variant import Choice, parse_variant
-from harness.bench import engine, ops, reads, record, run, view
+from harness.bench import engine, ops, reads, record, rivals, view
 from harness.bench.actors import LayerTimes
 from harness.bench.figures import Figure, Row, Target, interleave, paired
 from harness.bench.process import Process
@@ -204,7 +204,7 @@ def settings(kernels, cache, folder, tmp_path, monkeypatch) -> BenchSettings:
     monkeypatch.setattr(reads, "SIZES", (16384, 1 << 20))
     monkeypatch.setattr(reads, "CALL_BYTES", 1 << 20)
     monkeypatch.setattr(engine, "PROMPT_TOKENS", 40)
-    monkeypatch.setattr(run, "LLAMA_PACKAGES", ("no_such_package",))
+    monkeypatch.setattr(rivals, "LLAMA_PACKAGES", ("no_such_package",))
     return BenchSettings(kernels, cache, tmp_path / "disk", folder, {}, DEFAULT_IO, rounds=1)
 
 
