@@ -137,4 +137,5 @@ def _engine(settings: BenchSettings, choices: Mapping[str, Choice]) -> EngineBen
         settings.io,
         settings.kernels,
         settings.cache,
+        settings.disk,
     )

@@ -217,8 +217,9 @@ def test_a_small_run_has_every_row_and_leaves_nothing(settings, tmp_path, capsys
     assert found >= {("layer", state, part) for state in ("warm", "cold") for part in parts}
     decode = ("decode warm", "decode cold", "prefill of 40", "RSS after decode", "RSS after prefill")
     assert found >= {("decode", name, "streamed") for name in decode} | {("decode", "decode", "mlx-lm")}
-    (llama,) = (row for row in rows if row.contender == "llama.cpp")
-    assert llama.figure is None and "not installed: no_such_package" in llama.note
+    llama = [row for row in rows if row.contender == "llama.cpp"]
+    assert [row.name for row in llama] == ["dense decode", "decode warm"]
+    assert all(row.figure is None and "not installed: no_such_package" in row.note for row in llama)
     assert list((tmp_path / "disk").iterdir()) == []
     check_record(rows, settings, tmp_path / "record")
     view.show(rows, Console(width=100, highlight=False))
