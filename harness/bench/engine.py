@@ -1,4 +1,4 @@
-"""The engine on a slice of a large model: a layer against its parts, decode and prefill, memory; beside mlx-lm."""
+"""The engine on a slice of a large model: a layer, decode beside mlx-lm and llama.cpp, prefill, memory."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -6,26 +6,45 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from baseline.manifest import MANIFEST
+from baseline.probe import cores
 from harness.bench.actors import Choices, LayerTimes
 from harness.bench.figures import Figure, Row, Target, interleave, paired
+from harness.bench.llama_models import Touched
 from harness.bench.process import Process
+from harness.bench.rivals import LLAMA, Rival, start, start_llama
 
 LAYER, DECODE = "layer", "decode"
 ACTORS = "harness.bench.actors"
+MLX = "mlx-lm"
 SLICE = "qwen3.5-397b-a17b", "layers=4 experts=64 vocab=32768"
 TOP_K = 4
 MOST_OVER_PARTS, LEAST_OF_MLX, LEAST_OF_DECODE = 1.10, 20.0, 8.0
+LEAST_OF_LLAMA, LEAST_OF_LLAMA_MISSING = 1.0, 4.0
 PROMPT_TOKENS = 512
-WARM_TOKENS, COLD_TOKENS, RESIDENT_TOKENS = 8, 4, 1  # of a sample: mlx-lm needs seconds for one
+# Of a sample: mlx-lm needs seconds for one, and llama.cpp a second for one whose experts are all missing.
+WARM_TOKENS, COLD_TOKENS, RESIDENT_TOKENS, MISSING_TOKENS = 8, 4, 1, 2
 SLOW = 5  # a prefill of a whole prompt is measured in every fifth round
 WARM_UP_TOKENS = 16
 CACHES = {"warm": "os", "cold": "direct"}
 HOW = {"warm": "from the page cache", "cold": "direct reads, past the page cache"}
+LLAMA_WARM, LLAMA_MISSING = "llama.cpp warm", "llama.cpp, every expert missing"
+ROWS = {  # the name and the contender of each arm of decode
+    "warm": ("decode warm", "streamed"),
+    LLAMA_WARM: ("decode warm", LLAMA),
+    "cold": ("decode cold", "streamed"),
+    LLAMA_MISSING: ("decode, every expert missing", LLAMA),
+    MLX: ("decode", MLX),
+}
+OVER = {"warm": {MLX: MLX, LLAMA: LLAMA_WARM}, "cold": {MLX: MLX, LLAMA: LLAMA_MISSING}}  # the arms it is compared with
+TARGETS = {
+    "warm": (Target(MLX, LEAST_OF_MLX), Target(LLAMA, LEAST_OF_LLAMA)),
+    "cold": (Target(LLAMA, LEAST_OF_LLAMA_MISSING),),
+}
 
 
 @dataclass(frozen=True)
 class EngineBench:
-    """What to measure: `folder` holds the model twice, as `checkpoint` and as `packed`."""
+    """What to measure: `folder` holds the model twice, as `checkpoint` and as `packed`; llama.cpp's lies in `disk`."""
 
     folder: Path
     dtype: str
@@ -34,6 +53,7 @@ class EngineBench:
     io: Mapping[str, int | str]
     kernels: Path
     cache: Path
+    disk: Path
 
     @property
     def checkpoint(self) -> Path:
@@ -65,9 +85,12 @@ def measure(bench: EngineBench, rounds: int, step: Callable[[str], None]) -> Ite
             given = bench.packed, bench.dtype, bench.top_k, bench.choices, bench.kernels, bench.cache
             streamed = stack.enter_context(Process(ACTORS, "Streamed", *given))
             step("engine: loading the model into mlx-lm")
-            resident, reason = _resident(bench, stack)
-            step("engine: decode, warm, cold and in mlx-lm")
-            yield from decode_rows(bench, streamed, resident, reason, rounds)
+            resident = start(stack, ACTORS, "Resident", bench.checkpoint, bench.dtype, bench.top_k)
+            step("engine: making and loading the model for llama.cpp")
+            made = bench.checkpoint, bench.top_k, bench.disk, cores()
+            llama = start_llama(stack, "harness.bench.llama_slice", "Slice", *made)
+            step("engine: decode, warm and cold, in mlx-lm and in llama.cpp")
+            yield from decode_rows(bench, streamed, resident, llama, rounds)
             yield memory_row("after decode", streamed)
             step("engine: one layer, warm and cold")
             yield from layer_rows(bench, streamed, rounds)
@@ -76,15 +99,6 @@ def measure(bench: EngineBench, rounds: int, step: Callable[[str], None]) -> Ite
             yield memory_row("after prefill", streamed)
         except RuntimeError as error:
             yield Row(DECODE, "slice", "streamed", "tokens/s", note=str(error))
-
-
-def _resident(bench: EngineBench, stack: ExitStack) -> tuple[Process | None, str]:
-    """mlx-lm's process, or why there is none."""
-    try:
-        process = Process(ACTORS, "Resident", bench.checkpoint, bench.dtype, bench.top_k)
-    except RuntimeError as error:
-        return None, str(error)
-    return stack.enter_context(process), ""
 
 
 def _policies(bench: EngineBench) -> dict[str, dict[str, int | str]]:
@@ -113,31 +127,67 @@ def rows_of_layer(name: str, times: Sequence[LayerTimes]) -> Iterator[Row]:
     ratios = {"parts": paired([time.whole for time in times], parts)}
     whole = Figure.of([time.whole for time in times])
     target = Target("parts", MOST_OVER_PARTS, least=False)
-    yield Row(LAYER, name, "whole layer", "ms", whole, ratios, target, HOW[name])
+    yield Row(LAYER, name, "whole layer", "ms", whole, ratios, (target,), HOW[name])
     yield Row(LAYER, name, "reads alone", "ms", Figure.of([time.read for time in times]))
     yield Row(LAYER, name, "kernels alone", "ms", Figure.of([time.kernels for time in times]))
 
 
-def decode_rows(
-    bench: EngineBench, streamed: Process, resident: Process | None, reason: str, rounds: int
-) -> Iterator[Row]:
-    """Tokens/s of the engine, warm and cold, and of mlx-lm's resident model, in turn."""
-    io = _policies(bench)
+def decode_rows(bench: EngineBench, streamed: Process, resident: Rival, llama: Rival, rounds: int) -> Iterator[Row]:
+    """Tokens/s of the engine, warm and cold, of mlx-lm's resident model, and of llama.cpp, in turn."""
+    io, notes = _policies(bench), dict(HOW)
     arms: dict[str, Callable[[], float]] = {
         "warm": lambda: streamed.call("decode", io["warm"], WARM_TOKENS),
         "cold": lambda: streamed.call("decode", io["cold"], COLD_TOKENS),
     }
-    if resident is not None:
-        arms["mlx-lm"] = lambda: resident.call("decode", RESIDENT_TOKENS)
+    arms |= _resident_arms(resident, notes) | _llama_arms(llama, notes)
     samples = interleave(arms, rounds)
-    resident_peak = "" if resident is None else f"peak RSS {resident.call('memory') / 1e6:.0f} MB"
-    for name in CACHES:
-        ratios = {"mlx-lm": paired(samples[name], samples["mlx-lm"])} if "mlx-lm" in samples else {}
-        target = Target("mlx-lm", LEAST_OF_MLX) if name == "warm" else None
-        yield Row(DECODE, f"decode {name}", "streamed", "tokens/s", Figure.of(samples[name]), ratios, target, HOW[name])
-    figure = Figure.of(samples["mlx-lm"]) if "mlx-lm" in samples else None
-    note = reason or f"resident, in {bench.dtype} like the engine; {resident_peak}"
-    yield Row(DECODE, "decode", "mlx-lm", "tokens/s", figure, note=note)
+    if resident.process is not None:
+        peak = resident.process.call("memory")
+        notes[MLX] = f"resident, in {bench.dtype} like the engine; peak RSS {peak / 1e6:.0f} MB"
+    if llama.process is not None:
+        notes |= _llama_notes(llama.process.call("touched"), samples)
+    yield from rows_of_decode(samples, notes)
+
+
+def _resident_arms(resident: Rival, notes: dict[str, str]) -> dict[str, Callable[[], float]]:
+    process = resident.process
+    if process is None:
+        notes[MLX] = resident.reason
+        return {}
+    return {MLX: lambda: process.call("decode", RESIDENT_TOKENS)}
+
+
+def _llama_arms(llama: Rival, notes: dict[str, str]) -> dict[str, Callable[[], float]]:
+    """What cannot be measured is a note instead."""
+    process = llama.process
+    if process is None:
+        notes[LLAMA_WARM] = llama.reason
+        return {}
+    arms: dict[str, Callable[[], float]] = {LLAMA_WARM: lambda: process.call("warm", WARM_TOKENS)}
+    if obstacle := process.call("obstacle"):
+        notes[LLAMA_MISSING] = obstacle
+        return arms
+    return arms | {LLAMA_MISSING: lambda: process.call("missing", MISSING_TOKENS)}
+
+
+def _llama_notes(touched: Touched, samples: Mapping[str, object]) -> dict[str, str]:
+    """By arm that was measured: what a token reads there."""
+    weights, experts, disk = (f"{nbytes / 1e6:.0f} MB" for nbytes in (touched.weights, touched.experts, touched.disk))
+    notes = {
+        LLAMA_WARM: f"{touched.architecture}, Q4_0, in memory; a token touches {weights}, {experts} of experts",
+        LLAMA_MISSING: f"mapped, and dropped before each token, which reads {disk} for {experts} of experts",
+    }
+    return {arm: note for arm, note in notes.items() if arm in samples}
+
+
+def rows_of_decode(samples: Mapping[str, Sequence[float]], notes: Mapping[str, str]) -> Iterator[Row]:
+    """Rows of tokens/s by arm (see ROWS); an arm that has no samples is a row when it has a note, which says why."""
+    for arm in (arm for arm in ROWS if arm in samples or arm in notes):
+        name, contender = ROWS[arm]
+        figure = Figure.of(samples[arm]) if arm in samples else None
+        others = {of: other for of, other in OVER.get(arm, {}).items() if other in samples}
+        ratios = {of: paired(samples[arm], samples[other]) for of, other in others.items()}
+        yield Row(DECODE, name, contender, "tokens/s", figure, ratios, TARGETS.get(arm, ()), notes[arm])
 
 
 def prefill_rows(bench: EngineBench, streamed: Process, rounds: int) -> Iterator[Row]:
@@ -151,7 +201,7 @@ def prefill_rows(bench: EngineBench, streamed: Process, rounds: int) -> Iterator
     samples = interleave(arms, rounds, warm_up=False)
     ratios = {"decode": paired(samples["prefill"], samples["decode"])}
     name, target = f"prefill of {PROMPT_TOKENS}", Target("decode", LEAST_OF_DECODE)
-    yield Row(DECODE, name, "streamed", "tokens/s", Figure.of(samples["prefill"]), ratios, target, HOW["warm"])
+    yield Row(DECODE, name, "streamed", "tokens/s", Figure.of(samples["prefill"]), ratios, (target,), HOW["warm"])
 
 
 def memory_row(when: str, streamed: Process) -> Row:
@@ -160,4 +210,4 @@ def memory_row(when: str, streamed: Process) -> Row:
     ratios = {"bound": paired([memory.peak], [memory.bound])}
     note = f"the peak; bound {memory.bound / 1e6:.0f} MB: resident weights, experts of two tokens, 400 MB"
     target = Target("bound", 1.0, least=False)
-    return Row(DECODE, f"RSS {when}", "streamed", "MB", Figure.of([memory.peak / 1e6]), ratios, target, note)
+    return Row(DECODE, f"RSS {when}", "streamed", "MB", Figure.of([memory.peak / 1e6]), ratios, (target,), note)

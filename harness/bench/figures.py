@@ -60,16 +60,21 @@ class Row:
     unit: str
     figure: Figure | None = None
     ratios: Mapping[str, Figure] = field(default_factory=dict)
-    target: Target | None = None
+    targets: tuple[Target, ...] = ()
     note: str = ""
+
+    def reached(self, target: Target) -> bool | None:
+        """Whether the median of the target's ratio reaches it; None where there is no such ratio."""
+        if target.against not in self.ratios:
+            return None
+        value = self.ratios[target.against].median
+        return value >= target.bound if target.least else value <= target.bound
 
     @property
     def met(self) -> bool | None:
-        """Whether the median of the target's ratio reaches it; None where there is no target or no such ratio."""
-        if self.target is None or self.target.against not in self.ratios:
-            return None
-        value = self.ratios[self.target.against].median
-        return value >= self.target.bound if self.target.least else value <= self.target.bound
+        """Whether all targets that have a ratio are reached; None where none has."""
+        reached = [self.reached(target) for target in self.targets if target.against in self.ratios]
+        return all(reached) if reached else None
 
     def to_json(self) -> dict[str, Any]:
         """The fields, and `met`."""

@@ -1,11 +1,12 @@
-"""llama.cpp, decoding a dense model of random weights that is made here: nothing is downloaded.
+"""llama.cpp: writing a model of random weights for it, loading and decoding. Nothing is downloaded.
 
 Imported only where `llama_cpp` and `gguf` are installed, in a process of its own.
 """
 
+import os
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,97 +14,80 @@ import gguf
 import llama_cpp
 import numpy as np
 
-HIDDEN, INNER, LAYERS, HEADS, KV_HEADS, VOCABULARY = 4096, 12288, 6, 32, 8, 4096
-CONTEXT = 256
+from baseline.durable import require_space
+from harness.bench.llama_models import BLOCK_BYTES, CONTEXT, Fill, Model, Tensor, dense
+
 IDLE_S = 0.02  # its threads spin for a while after their work, which would disturb what is measured next
-BLOCK, BLOCK_BYTES = 32, 18  # Q4_0: a half-precision scale, then 32 values of 4 bits
 SCALE = np.float16(0.004)
-EMBEDDING = "token_embd.weight"  # of which a token reads one row
+CONSTANTS = {Fill.ONES: 1.0, Fill.MINUS_ONES: -1.0}
 
 
-class Llama:
-    """A model of LAYERS layers in Q4_0, 0.7 GB, all of it in memory."""
+class Dense:
+    """The dense model, all of it in memory."""
 
     def __init__(self, folder: Path, threads: int) -> None:
         """The model's file lies in `folder` until it is loaded. RuntimeError when llama.cpp does not take it."""
+        model = dense()
+        folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder, prefix="bench-") as scratch:
             path = Path(scratch, "dense.gguf")
-            self.nbytes = write(path)
-            self.context = load(path, threads)
+            write(path, model)
+            self.context = load(path, threads, mapped=False)
+        self.nbytes = model.touched
 
     def decode(self, tokens: int) -> float:
         """1e9 bytes of weights a second, over some tokens from an empty context."""
-        llama_cpp.llama_memory_clear(llama_cpp.llama_get_memory(self.context), True)
-        token = (llama_cpp.llama_token * 1)(1)
-        start = time.perf_counter()
-        for _ in range(tokens):
-            if llama_cpp.llama_decode(self.context, llama_cpp.llama_batch_get_one(token, 1)):
-                raise RuntimeError("llama.cpp cannot decode")
-        llama_cpp.llama_synchronize(self.context)
-        rate = tokens * self.nbytes / (time.perf_counter() - start) / 1e9
+        clear(self.context)
+        rate = tokens * self.nbytes / decode(self.context, [1] * tokens) / 1e9
         time.sleep(IDLE_S)
         return rate
 
 
-def matrices() -> Iterator[tuple[str, int, int]]:
-    """Name, rows and columns of each quantised tensor."""
-    key = HIDDEN // HEADS * KV_HEADS
-    yield EMBEDDING, VOCABULARY, HIDDEN
-    yield "output.weight", VOCABULARY, HIDDEN
-    for layer in range(LAYERS):
-        yield f"blk.{layer}.attn_q.weight", HIDDEN, HIDDEN
-        yield f"blk.{layer}.attn_k.weight", key, HIDDEN
-        yield f"blk.{layer}.attn_v.weight", key, HIDDEN
-        yield f"blk.{layer}.attn_output.weight", HIDDEN, HIDDEN
-        yield f"blk.{layer}.ffn_gate.weight", INNER, HIDDEN
-        yield f"blk.{layer}.ffn_up.weight", INNER, HIDDEN
-        yield f"blk.{layer}.ffn_down.weight", HIDDEN, INNER
+def write(path: Path, model: Model) -> None:
+    """Write a model, one tensor of it in memory at a time, down to the disk.
 
-
-def norms() -> Iterator[str]:
-    """Names of the vectors of HIDDEN floats."""
-    yield "output_norm.weight"
-    for layer in range(LAYERS):
-        yield from (f"blk.{layer}.{name}.weight" for name in ("attn_norm", "ffn_norm"))
-
-
-def write(path: Path) -> int:
-    """Write the model; the bytes of weights that a token touches."""
-    writer = gguf.GGUFWriter(path, "llama")
-    _describe(writer)
-    random, touched = np.random.default_rng(0), 0
-    for name, rows, columns in matrices():
-        blocks = _blocks(random, rows, columns)
-        writer.add_tensor(name, blocks, raw_dtype=gguf.GGMLQuantizationType.Q4_0)
-        touched += 0 if name == EMBEDDING else blocks.nbytes
-    for name in norms():
-        writer.add_tensor(name, np.ones(HIDDEN, np.float32))
-        touched += HIDDEN * 4
+    RuntimeError where the disk has no room, or the installed gguf does not know the architecture.
+    """
+    require_space(path.parent, model.nbytes)
+    writer = gguf.GGUFWriter(path, model.architecture)
+    writer.add_tokenizer_model("no_vocab")
+    try:
+        for name, value in model.hyperparameters.items():
+            getattr(writer, f"add_{name}")(value)
+    except AttributeError as error:
+        raise RuntimeError(f"the installed gguf is too old: {error}") from None
+    for tensor in model.tensors:
+        _declare(writer, tensor)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
+    writer.write_ti_data_to_file()
+    for seed, tensor in enumerate(model.tensors):
+        writer.write_tensor_data(values(tensor, seed))
     writer.close()
-    return touched
+    with path.open("rb") as stream:
+        os.fsync(stream.fileno())
 
 
-def _describe(writer: Any) -> None:
-    """The hyperparameters, and a vocabulary of numbers alone."""
-    writer.add_context_length(CONTEXT)
-    writer.add_embedding_length(HIDDEN)
-    writer.add_block_count(LAYERS)
-    writer.add_feed_forward_length(INNER)
-    writer.add_head_count(HEADS)
-    writer.add_head_count_kv(KV_HEADS)
-    writer.add_layer_norm_rms_eps(1e-6)
-    writer.add_vocab_size(VOCABULARY)
-    writer.add_tokenizer_model("no_vocab")
+def _declare(writer: Any, tensor: Tensor) -> None:
+    if tensor.fill is Fill.QUANTISED:
+        shape = (*tensor.shape[:-1], tensor.nbytes // int(np.prod(tensor.shape[:-1])))
+        writer.add_tensor_info(tensor.name, shape, np.dtype(np.uint8), tensor.nbytes, gguf.GGMLQuantizationType.Q4_0)
+    else:
+        writer.add_tensor_info(tensor.name, tensor.shape, np.dtype(np.float32), tensor.nbytes)
 
 
-def _blocks(random: np.random.Generator, rows: int, columns: int) -> Any:
-    """Random values under one small scale: uint8 [rows, bytes of a row]."""
-    blocks = random.integers(0, 256, (rows, columns // BLOCK, BLOCK_BYTES), dtype=np.uint8)
-    blocks[..., :2] = np.frombuffer(SCALE.tobytes(), np.uint8)
-    return blocks.reshape(rows, -1)
+def values(tensor: Tensor, seed: int) -> Any:
+    """What is written of a tensor: its blocks as uint8 [blocks, BLOCK_BYTES], or its float32 values in its shape."""
+    random = np.random.SFC64(seed)
+    if tensor.fill is Fill.QUANTISED:
+        words: Any = random.random_raw(-(-tensor.nbytes // 8))
+        blocks = words.view(np.uint8)[: tensor.nbytes].reshape(-1, BLOCK_BYTES)
+        blocks[:, :2] = np.frombuffer(SCALE.tobytes(), np.uint8)
+        return blocks
+    if tensor.fill is Fill.NORMAL:
+        drawn = np.random.Generator(random).standard_normal(tensor.shape, np.float32)
+        return drawn / np.float32(tensor.shape[-1] ** 0.5)
+    return np.full(tensor.shape, CONSTANTS[tensor.fill], np.float32)
 
 
 def _silent(level: int, text: bytes, data: object) -> None:
@@ -113,12 +97,18 @@ def _silent(level: int, text: bytes, data: object) -> None:
 QUIET = llama_cpp.llama_log_callback(_silent)  # kept here: llama.cpp holds no reference
 
 
-def load(path: Path, threads: int) -> Any:
-    """A context of the model, which needs its file no more. RuntimeError when llama.cpp does not take it."""
+def load(path: Path, threads: int, mapped: bool) -> Any:
+    """A context of the model: its weights as the file's pages, or copied to memory, in the order that is quickest to
+    compute with. RuntimeError when llama.cpp does not take the model."""
     llama_cpp.llama_log_set(QUIET, None)
     llama_cpp.llama_backend_init()
     options = llama_cpp.llama_model_default_params()
-    options.use_mmap, options.n_gpu_layers = False, 0
+    options.n_gpu_layers = 0
+    options.use_extra_bufts = not mapped  # the reordered weights are a copy, which is never missing
+    if any(name == "use_mmap" for name, *_ in options._fields_):
+        options.use_mmap = mapped
+    else:  # a newer llama.cpp
+        options.load_mode = llama_cpp.LLAMA_LOAD_MODE_MMAP if mapped else llama_cpp.LLAMA_LOAD_MODE_NONE
     model = llama_cpp.llama_model_load_from_file(str(path).encode(), options)
     settings = llama_cpp.llama_context_default_params()
     settings.n_ctx, settings.n_threads, settings.n_threads_batch = CONTEXT, threads, threads
@@ -126,3 +116,19 @@ def load(path: Path, threads: int) -> Any:
     if not context:
         raise RuntimeError("llama.cpp does not take the model that was made for it")
     return context
+
+
+def clear(context: Any) -> None:
+    """Empty the context."""
+    llama_cpp.llama_memory_clear(llama_cpp.llama_get_memory(context), True)
+
+
+def decode(context: Any, tokens: Sequence[int]) -> float:
+    """Seconds of decoding these tokens, one after another. RuntimeError when llama.cpp cannot."""
+    start = time.perf_counter()
+    for token in tokens:
+        one = (llama_cpp.llama_token * 1)(token)
+        if llama_cpp.llama_decode(context, llama_cpp.llama_batch_get_one(one, 1)):
+            raise RuntimeError("llama.cpp cannot decode")
+    llama_cpp.llama_synchronize(context)
+    return time.perf_counter() - start

@@ -63,7 +63,7 @@ def measure_size(file: native.ExpertFile, ceiling: DiskCeiling, io: IoPolicy, ro
     depth = max(probes, key=lambda depth: np.median(samples[depth]))
     probed = samples[depth]
     ratios = {PROBE: paired(samples[READ], probed)}
-    yield Row(TABLE, name, READ, UNIT, Figure.of(samples[READ]), ratios, Target(PROBE, LEAST), f"{count} a call")
+    yield Row(TABLE, name, READ, UNIT, Figure.of(samples[READ]), ratios, (Target(PROBE, LEAST),), f"{count} a call")
     yield Row(TABLE, name, PROBE, UNIT, Figure.of(probed), note=depth)
 
 

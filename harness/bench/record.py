@@ -11,6 +11,7 @@ from harness.bench.view import TITLES, number, ratio_text, target_text
 from harness.doctor import Machine
 
 COLUMNS = ("table", "name", "contender", "unit", "median", "low", "high", "samples", "ratios", "target", "met", "note")
+VERDICTS = {True: "met", False: "missed", None: "not measured"}
 METHOD = (
     "Medians of interleaved rounds, all in one run, with their quartiles; a ratio is the median of the ratios of the"
     " rounds. Inputs rotate over more than the last-level cache; the memory is read by as many threads as there are"
@@ -36,8 +37,8 @@ def _cells(row: Row) -> Iterator[str]:
     else:
         yield from (*(f"{value:.4g}" for value in (figure.median, figure.low, figure.high)), str(figure.samples))
     yield "; ".join(f"{name} {_spread(ratio)}" for name, ratio in row.ratios.items())
-    yield f"{row.target.against} {target_text(row.target)}" if row.target else ""
-    yield {True: "met", False: "missed", None: ""}[row.met]
+    yield "; ".join(f"{target.against} {target_text(target)}" for target in row.targets)
+    yield "; ".join(VERDICTS[row.reached(target)] for target in row.targets)
     yield " ".join(row.note.split())
 
 
@@ -66,8 +67,12 @@ def _markdown(rows: Sequence[Row]) -> Iterator[str]:
         figure = row.figure
         median = f"{number(figure.median)} {row.unit}" if figure else "not measured"
         quartiles = f"{number(figure.low)} to {number(figure.high)}" if figure else ""
-        met = {True: "met", False: "**missed**", None: ""}[row.met]
-        target = f"{target_text(row.target)} {met}" if row.target else ""
         ratios = [ratio_text(row.ratios.get(key)) for key in against]
         note = " ".join(row.note.split()).replace("|", "\\|")
-        yield f"| {' | '.join([row.name, row.contender, median, quartiles, *ratios, target, note])} |"
+        yield f"| {' | '.join([row.name, row.contender, median, quartiles, *ratios, _targets(row), note])} |"
+
+
+def _targets(row: Row) -> str:
+    words = VERDICTS | {False: "**missed**"}
+    named = len(row.targets) > 1
+    return "; ".join(f"{target_text(target, named)} {words[row.reached(target)]}" for target in row.targets)

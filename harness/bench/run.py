@@ -1,6 +1,5 @@
 """The whole bench: what is measured, in which order."""
 
-import importlib.util
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
@@ -14,17 +13,15 @@ from baseline.engine import IoPolicy
 from baseline.errors import UsageError
 from baseline.probe import cores
 from baseline.variant import Choice
-from harness.bench import engine, ops, reads
+from harness.bench import engine, ops, reads, rivals
 from harness.bench.engine import EngineBench
 from harness.bench.figures import Row
 from harness.bench.ops import LlamaSamples, OpCase
-from harness.bench.process import Process
 from harness.settings import OPS
 
 READS, ENGINE = "reads", "engine"
 PARTS = (*OPS, READS, ENGINE)
 LLAMA_TOKENS = 3  # of a sample
-LLAMA_PACKAGES = ("llama_cpp", "gguf")
 
 Step = Callable[[str], None]
 
@@ -122,15 +119,11 @@ def _op(
 
 def _llama(settings: BenchSettings, stack: ExitStack, step: Step) -> LlamaSamples:
     """llama.cpp in a process of its own, where it is installed."""
-    absent = [name for name in LLAMA_PACKAGES if importlib.util.find_spec(name) is None]
-    if absent:
-        return LlamaSamples(None, f"not installed: {', '.join(absent)} (pip install llama-cpp-python gguf)")
     step("llama.cpp: making and loading a dense model")
-    settings.disk.mkdir(parents=True, exist_ok=True)
-    try:
-        process = stack.enter_context(Process("harness.bench.llama", "Llama", settings.disk, cores()))
-    except RuntimeError as error:
-        return LlamaSamples(None, str(error))
+    rival = rivals.start_llama(stack, "harness.bench.llama", "Dense", settings.disk, cores())
+    if rival.process is None:
+        return LlamaSamples(None, rival.reason)
+    process = rival.process
     return LlamaSamples(lambda: float(process.call("decode", LLAMA_TOKENS)))
 
 
@@ -144,4 +137,5 @@ def _engine(settings: BenchSettings, choices: Mapping[str, Choice]) -> EngineBen
         settings.io,
         settings.kernels,
         settings.cache,
+        settings.disk,
     )

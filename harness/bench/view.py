@@ -33,16 +33,16 @@ def show(rows: Sequence[Row], console: Console) -> None:
 
 
 def table(rows: Sequence[Row]) -> Table:
-    """One table; the ratios that its rows have are columns, the target stands in the ratio's cell."""
+    """One table; the ratios that its rows have are columns. Where it is too wide, names and targets are folded."""
     against = list(dict.fromkeys(key for row in rows for key in row.ratios))
     made = Table(box=None, padding=(0, 1))
-    made.add_column("", style="bold", no_wrap=True)
+    made.add_column("", style="bold")
     made.add_column("", overflow="fold", min_width=12)
     made.add_column("median", justify="right", no_wrap=True)
     made.add_column("quartiles", style="dim", no_wrap=True)
     for key in against:
-        made.add_column(f"of {key}", justify="right")
-    made.add_column("target", no_wrap=True)
+        made.add_column(f"of\n{key}", justify="right", no_wrap=True)
+    made.add_column("target")
     made.add_column("", style="dim")
     last = ""
     for row in rows:
@@ -60,17 +60,19 @@ def _figure(row: Row) -> tuple[str, str]:
 
 
 def _verdict(row: Row) -> Text:
-    if row.target is None:
-        return Text("")
     words = {True: ("met", "green"), False: ("missed", "red"), None: ("not measured", "yellow")}
-    word, colour = words[row.met]
-    return Text(f"{target_text(row.target)} {word}", style=colour)
+    lines = []
+    for target in row.targets:
+        word, colour = words[row.reached(target)]
+        lines.append(Text(f"{target_text(target, len(row.targets) > 1)} {word}", style=colour))
+    return Text("\n").join(lines)
 
 
-def target_text(target: Target) -> str:
-    """As in `>= 85 %`."""
+def target_text(target: Target, named: bool = False) -> str:
+    """As in `>= 85 %`, or `>= 20x of mlx-lm` where it is to be `named`."""
     bound = f"{100 * target.bound:g} %" if target.bound < 2 else f"{target.bound:g}x"
-    return f"{'>=' if target.least else '<='} {bound}"
+    of = f" of {target.against}" if named else ""
+    return f"{'>=' if target.least else '<='} {bound}{of}"
 
 
 def ratio_text(ratio: Figure | None) -> str:

@@ -23,7 +23,7 @@ from baseline.errors import UsageError
 from baseline.mlx_ops import bytes_touched
 from baseline.samples import poisoned_outputs, sample_inputs
 from baseline.variant import Choice, parse_variant
-from harness.bench import engine, ops, reads, record, run, view
+from harness.bench import engine, ops, reads, record, rivals, view
 from harness.bench.actors import LayerTimes
 from harness.bench.figures import Figure, Row, Target, interleave, paired
 from harness.bench.process import Process
@@ -103,8 +103,16 @@ def test_samples_that_are_no_pairs_are_refused(ours, theirs):
 @pytest.mark.parametrize(("value", "least", "met"), [(0.85, True, True), (0.84, True, False), (0.86, False, False)])
 def test_a_target_is_met_at_its_bound(value, least, met):
     row = Row("ops", "op", "kernel", "GB/s", Figure.of([1.0]), {"memory": Figure.of([value])})
-    assert replace(row, target=Target("memory", 0.85, least)).met is met
-    assert replace(row, target=Target("other", 0.85)).met is None and row.met is None
+    target, other = Target("memory", 0.85, least), Target("other", 0.85)
+    assert row.reached(target) is met and replace(row, targets=(target,)).met is met
+    assert replace(row, targets=(other,)).met is None and row.met is None
+    assert replace(row, targets=(target, other)).met is met
+
+
+def test_a_row_meets_its_targets_when_it_meets_all():
+    row = Row("ops", "op", "kernel", "GB/s", Figure.of([1.0]), {"a": Figure.of([2.0]), "b": Figure.of([3.0])})
+    assert replace(row, targets=(Target("a", 2.0), Target("b", 3.0))).met is True
+    assert replace(row, targets=(Target("a", 2.0), Target("b", 3.1))).met is False
 
 
 def test_arms_take_turns_and_the_first_round_is_left_out():
@@ -196,7 +204,7 @@ def settings(kernels, cache, folder, tmp_path, monkeypatch) -> BenchSettings:
     monkeypatch.setattr(reads, "SIZES", (16384, 1 << 20))
     monkeypatch.setattr(reads, "CALL_BYTES", 1 << 20)
     monkeypatch.setattr(engine, "PROMPT_TOKENS", 40)
-    monkeypatch.setattr(run, "LLAMA_PACKAGES", ("no_such_package",))
+    monkeypatch.setattr(rivals, "LLAMA_PACKAGES", ("no_such_package",))
     return BenchSettings(kernels, cache, tmp_path / "disk", folder, {}, DEFAULT_IO, rounds=1)
 
 
@@ -209,8 +217,9 @@ def test_a_small_run_has_every_row_and_leaves_nothing(settings, tmp_path, capsys
     assert found >= {("layer", state, part) for state in ("warm", "cold") for part in parts}
     decode = ("decode warm", "decode cold", "prefill of 40", "RSS after decode", "RSS after prefill")
     assert found >= {("decode", name, "streamed") for name in decode} | {("decode", "decode", "mlx-lm")}
-    (llama,) = (row for row in rows if row.contender == "llama.cpp")
-    assert llama.figure is None and "not installed: no_such_package" in llama.note
+    llama = [row for row in rows if row.contender == "llama.cpp"]
+    assert [row.name for row in llama] == ["dense decode", "decode warm"]
+    assert all(row.figure is None and "not installed: no_such_package" in row.note for row in llama)
     assert list((tmp_path / "disk").iterdir()) == []
     check_record(rows, settings, tmp_path / "record")
     view.show(rows, Console(width=100, highlight=False))
