@@ -52,6 +52,7 @@ def test_the_wheel_carries_the_data_and_no_package_named_kernels(wheel):
         "baseline/targets/cpu_limbs.h",
         "baseline/targets/cpu_prelude.h",
         "baseline/targets/cpu_rows.h",
+        "baseline/targets/cpu_tiles.h",
     ):
         assert wanted in names
     assert {name.split("/")[0] for name in names if not name.startswith("nightforge-")} == {

@@ -6,10 +6,11 @@ from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
-from mlx.utils import tree_unflatten
+from mlx.utils import tree_flatten, tree_unflatten
 from mlx_lm.models.switch_layers import SwitchGLU
 from mlx_lm.utils import _get_classes, load_config, load_model, load_tokenizer
 
+from baseline import native
 from baseline.engine.combine import combines
 from baseline.engine.delta import KernelDelta, is_delta_net
 from baseline.engine.experts import StreamingExperts
@@ -53,6 +54,8 @@ def load_streamed(
     swap(model, {path: KernelDelta(m) for path, m in model.named_modules() if is_delta_net(m)})
     model.eval()
     mx.eval(model.parameters())
+    for _, weights in tree_flatten(model.parameters()):
+        native.use_huge_pages(weights)
     return model
 
 

@@ -19,6 +19,7 @@ from baseline.native._native import (
     pool_size,
     reserve_threads,
     uring_available,
+    use_huge_pages,
 )
 
 __all__ = [
@@ -35,6 +36,7 @@ __all__ = [
     "pool_size",
     "reserve_threads",
     "uring_available",
+    "use_huge_pages",
 ]
 
 

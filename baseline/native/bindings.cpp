@@ -153,6 +153,8 @@ NB_MODULE(_native, m) {
         "were needed), buffers (allocated for experts); and buffer_bytes, held for experts now.");
   m.def("limit_buffers", [](size_t bytes) { BufferPool::shared().set_limit(bytes); }, "bytes"_a,
         "How many bytes of expert buffers, in use and idle together, are kept for reuse.");
+  m.def("use_huge_pages", &use_huge_pages, "array"_a,
+        "Move what an evaluated array holds to huge pages, where it fills any and the system has them.");
   m.def("uring_available", &ring_available, "Whether reads can go through io_uring: built in, and allowed here.");
 
   nb::class_<FileHandle>(m, "ExpertFile", "One layer's packed experts, opened for reading.")

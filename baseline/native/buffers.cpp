@@ -4,6 +4,10 @@
 
 #include "mlx/device.h"
 
+#if defined(__linux__) && !defined(MADV_COLLAPSE)
+#define MADV_COLLAPSE 25  // Linux 6.1; older C libraries do not name it, older kernels refuse it
+#endif
+
 namespace nightforge {
 
 constexpr size_t kHuge = size_t{2} << 20;
@@ -24,6 +28,20 @@ static void advise_huge(mx::allocator::Buffer buffer, size_t bytes) {
   madvise(static_cast<char*>(buffer.raw_ptr()) + offset_of(buffer), bytes / kHuge * kHuge, MADV_HUGEPAGE);
 #else
   (void)buffer, (void)bytes;
+#endif
+}
+
+void use_huge_pages(const mx::array& array) {
+#ifdef MADV_COLLAPSE
+  if (mx::is_available(mx::Device::gpu)) return;
+  auto begin = reinterpret_cast<uintptr_t>(array.data<char>());
+  auto end = (begin + array.nbytes()) / kHuge * kHuge;
+  begin = round_up(begin, kHuge);
+  // The advice is for what the system may do later, if it has no huge pages to spare now.
+  if (begin >= end || madvise(reinterpret_cast<void*>(begin), end - begin, MADV_HUGEPAGE) != 0) return;
+  madvise(reinterpret_cast<void*>(begin), end - begin, MADV_COLLAPSE);
+#else
+  (void)array;
 #endif
 }
 

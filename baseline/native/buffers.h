@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "mlx/allocator.h"
+#include "mlx/array.h"
 
 namespace nightforge {
 
@@ -52,5 +53,9 @@ class BufferPool {
   size_t bytes_ = 0;
   int64_t allocations_ = 0;
 };
+
+// Moves what an evaluated array holds to huge pages, where it fills any and the system has them: a product reads its
+// weights an eighth faster then. Nothing happens elsewhere.
+void use_huge_pages(const mx::array& array);
 
 }  // namespace nightforge

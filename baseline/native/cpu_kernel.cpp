@@ -3,15 +3,16 @@
 #include <dlfcn.h>
 
 #include <chrono>
+#include <cstring>
 #include <stdexcept>
 
-#include "expert_read.h"
 #include "mlx/allocator.h"
 #include "mlx/backend/cpu/encoder.h"
-#include "mlx/ops.h"
 #include "pool.h"
 
 namespace nightforge {
+
+constexpr int kPartsOfThread = 4;
 
 CpuKernel::CpuKernel(const std::string& library, const std::string& symbol, int threads) : threads_(threads) {
   if (threads < 1) throw std::invalid_argument("cpu_kernel: threads must be at least 1");
@@ -30,11 +31,41 @@ CpuKernel::~CpuKernel() { dlclose(library_); }
 void CpuKernel::run(const std::vector<const void*>& inputs, const std::vector<void*>& outputs,
                     const std::vector<long>& dims) {
   auto start = std::chrono::steady_clock::now();
-  Pool::shared().run(threads_, threads_, [&](int thread) {
-    entry_(inputs.data(), outputs.data(), dims.data(), thread, threads_);
+  // More parts than threads: a thread whose core has other work to do, as when MLX builds the rest of a token, leaves
+  // parts to the others.
+  const int parts = threads_ > 1 ? threads_ * kPartsOfThread : 1;
+  Pool::shared().run(parts, threads_, [&](int part) {
+    entry_(inputs.data(), outputs.data(), dims.data(), part, parts);
   });
   auto elapsed = std::chrono::steady_clock::now() - start;
   nanoseconds_ += std::chrono::duration_cast<std::chrono::nanoseconds>(elapsed).count();
+}
+
+// Copies the elements of `from` behind dimension `axis`, in order; where those lie side by side, all at once.
+static char* copy_dense(const mx::array& from, int axis, const char* source, char* to) {
+  int64_t span = from.itemsize();
+  int dense = from.ndim();
+  while (dense > axis && (from.shape(dense - 1) == 1 || from.strides(dense - 1) * int64_t(from.itemsize()) == span)) {
+    span *= from.shape(--dense);
+  }
+  if (dense == axis) {
+    std::memcpy(to, source, span);
+    return to + span;
+  }
+  for (int i = 0; i < from.shape(axis); ++i) {
+    to = copy_dense(from, axis + 1, source + i * from.strides(axis) * int64_t(from.itemsize()), to);
+  }
+  return to;
+}
+
+// Kernels see dense row-major buffers. Whether an input is one is known only now: asking MLX for a dense one when the
+// graph was built would have made every input another node of it.
+static const void* dense(const mx::array& input, std::vector<std::unique_ptr<char[]>>& copies) {
+  const char* data = input.data<char>();
+  if (input.flags().row_contiguous) return data;
+  copies.push_back(std::make_unique<char[]>(input.nbytes()));
+  copy_dense(input, 0, data, copies.back().get());
+  return copies.back().get();
 }
 
 void CpuKernelCall::eval_cpu(const std::vector<mx::array>& inputs, std::vector<mx::array>& outputs) {
@@ -52,7 +83,8 @@ void CpuKernelCall::eval_cpu(const std::vector<mx::array>& inputs, std::vector<m
   encoder.dispatch([kernel = kernel_, dims = dims_, in = std::move(in), out = std::move(out)]() mutable {
     std::vector<const void*> inputs;
     std::vector<void*> outputs;
-    for (auto& array : in) inputs.push_back(array.data<char>());
+    std::vector<std::unique_ptr<char[]>> copies;
+    for (auto& array : in) inputs.push_back(dense(array, copies));
     for (auto& array : out) outputs.push_back(array.data<char>());
     kernel->run(inputs, outputs, dims);
   });
@@ -62,29 +94,12 @@ void CpuKernelCall::eval_gpu(const std::vector<mx::array>&, std::vector<mx::arra
   throw std::runtime_error("cpu_kernel runs on a CPU stream; got a GPU stream");
 }
 
-// Whether an array that is not evaluated yet will be dense: what a kernel or a read puts out. MLX's `contiguous` copies
-// a dense array too where its buffer is larger than it is, as those of reads are.
-static bool born_dense(const mx::array& input) {
-  if (!input.has_primitive()) return false;
-  if (auto* read = dynamic_cast<const ExpertRead*>(&input.primitive())) return read->is_records(input);
-  return dynamic_cast<const CpuKernelCall*>(&input.primitive()) != nullptr;
-}
-
-// Kernels see dense row-major buffers. One that is dense already costs no node in the graph.
-static mx::array dense(const mx::array& input, mx::Stream stream) {
-  bool available = input.status() == mx::array::Status::available;
-  if (available ? input.flags().row_contiguous : born_dense(input)) return input;
-  return mx::contiguous(input, false, stream);
-}
-
 std::vector<mx::array> cpu_kernel(std::shared_ptr<CpuKernel> kernel, const std::vector<mx::array>& inputs,
                                   std::vector<mx::Shape> shapes, const std::vector<mx::Dtype>& dtypes,
                                   std::vector<long> dims, mx::StreamOrDevice s) {
   auto stream = mx::to_stream(s, mx::Device::cpu);
-  std::vector<mx::array> operands;
-  for (auto& input : inputs) operands.push_back(dense(input, stream));
   auto primitive = std::make_shared<CpuKernelCall>(stream, std::move(kernel), std::move(dims));
-  return mx::array::make_arrays(std::move(shapes), dtypes, primitive, operands);
+  return mx::array::make_arrays(std::move(shapes), dtypes, primitive, inputs);
 }
 
 }  // namespace nightforge

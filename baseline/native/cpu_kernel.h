@@ -15,9 +15,8 @@ namespace nightforge {
 
 namespace mx = mlx::core;
 
-// An entry point of a compiled variant; every thread of the pool calls it once.
-using EntryPoint = void (*)(const void* const* inputs, void* const* outputs, const long* dims, int thread,
-                            int n_threads);
+// An entry point of a compiled variant, called once for each part of the work: by whichever thread, in any order.
+using EntryPoint = void (*)(const void* const* inputs, void* const* outputs, const long* dims, int part, int parts);
 
 class CpuKernel {
  public:

@@ -104,10 +104,6 @@ class ExpertRead : public mx::Primitive {
 
   void eval_cpu(const std::vector<mx::array>& inputs, std::vector<mx::array>& outputs) override;
   void eval_gpu(const std::vector<mx::array>& inputs, std::vector<mx::array>& outputs) override;
-  // Whether this output holds the records, dense, and not a view of one of their segments.
-  bool is_records(const mx::array& output) const {
-    return output.ndim() == 2 && output.dtype() == mx::uint32 && output.shape(1) * int64_t{4} == file_->stride();
-  }
   const char* name() const override { return "ExpertRead"; }
 
  private:

@@ -23,6 +23,7 @@ inline vfloat floats(vint whole) { return __builtin_convertvector(whole, vfloat)
 // the limbs of the activations beside them; `total` puts the limbs together.
 #if defined(__AVX512VNNI__) || defined(__AVXVNNI__) || defined(__ARM_FEATURE_DOTPROD)
 
+constexpr bool DOTS_OF_BYTES = true;  // one instruction does it
 inline vint dot_of_bytes(vint sums, vuint weights, vint x) {
 #if defined(__AVX512VNNI__)
     return vint(_mm512_dpbusd_epi32(__m512i(sums), __m512i(weights), __m512i(x)));
@@ -54,6 +55,8 @@ struct LimbSums {
 
 #else  // pairs of products in 16 bits: exact for weights below 16, four bytes of which may be added
 
+constexpr bool DOTS_OF_BYTES = false;
+vint dot_of_bytes(vint, vuint, vint);  // never defined: nothing that calls it is instantiated
 constexpr int WEIGHT_LIMIT = 15;
 inline vshort pairs_of_bytes(vuint weights, vint x) {
 #if defined(__AVX512BW__)

@@ -1,4 +1,5 @@
-// Packed rows times staged activations: `Staged` of cpu_prelude.h, or `Limbs` of cpu_limbs.h. Follows both.
+// Packed rows times staged activations: `Staged` of cpu_prelude.h, or `Limbs` of cpu_limbs.h. Follows those and
+// cpu_tiles.h.
 
 template <class P>
 P packed_of(const Limbs<P>&);
@@ -14,6 +15,10 @@ template <class P>
 struct FastestInput<P, false> {
     using Type = Staged<P, InPlace>;
 };
+
+// Tokens that are decoded for at a time where there are no tiles for them.
+template <class P>
+constexpr int ROW_TOKENS = fit_tiles<P> ? 1 : TILE_TOKENS;
 
 // Adds the products of R packed rows with T staged tokens, lane by lane. The order of summation depends on nothing
 // but the template arguments. PREFETCH: bytes to ask for ahead of the words being decoded, 0 for none.
@@ -31,18 +36,4 @@ inline void packed_dots(const Input* staged, const PackedRow<S> (&rows)[R], floa
     add_products<T, PREFETCH>(staged, rows, totals);
     for (int r = 0; r < R; ++r)
         for (int t = 0; t < T; ++t) out[r][t] = sum(totals[r][t]);
-}
-
-// Calls f(Count<n>, first pair) for every run of n pairs that share a slot; n is TOKENS, or 1 for what is left.
-template <int TOKENS, class F>
-inline void in_runs_of(const int32* slot, long pairs, F&& f) {
-    for (long pair = 0, run; pair < pairs; pair += run) {
-        for (run = 1; run < TOKENS && pair + run < pairs && slot[pair + run] == slot[pair];) ++run;
-        if (run == TOKENS) {
-            f(Count<TOKENS>{}, pair);
-        } else {
-            run = 1;
-            f(Count<1>{}, pair);
-        }
-    }
 }

@@ -14,7 +14,7 @@ from importlib.resources import files
 from baseline.contract import Contract, Instance, Tensor
 from baseline.variant import Choice, Variant
 
-HEADERS = ("cpu_prelude.h", "cpu_limbs.h", "cpu_rows.h")  # what a kernel may use, in this order
+HEADERS = ("cpu_prelude.h", "cpu_limbs.h", "cpu_tiles.h", "cpu_rows.h")  # what a kernel may use, in this order
 _INCLUDE = re.compile(r"^[ \t]*#[ \t]*include[^\n]*$", re.MULTILINE)
 
 

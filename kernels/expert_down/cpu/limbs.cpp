@@ -4,50 +4,58 @@ target: cpu
 tunables:
   ROWS: [1, 2, 4]
   PREFETCH: [4096, 0, 1024, 2048, 8192]
-  TOKENS: [4, 2]
   THREADS: [2, 1, 4, 8]
 launch: {threads: THREADS}
 parent: prescaled
 hypothesis: >
   Activations in three bytes each, as good as a float here, let one instruction multiply four of them a lane with
   weights that are bytes after one mask: some twenty vector instructions for 64 4-bit weights in place of twenty-four,
-  fewer where one adds the four products too (VNNI, SDOT), and no rounding inside a group. A prompt's tokens are taken
-  TOKENS at a time, in floats: what is decoded once serves them all.
+  fewer where one adds the four products too (VNNI, SDOT), and no rounding inside a group. A prompt's tokens share what
+  is decoded: in tiles with a row a lane where there is such an instruction, else four at a time in floats.
 ---*/
 // helpers
 using Rows = Packed<BITS, GROUP, I>;
 template <int N>
 using Input = std::conditional_t<N == 1, FastestInput<Rows>::Type, Staged<Rows, InPlace>>;
 // body
-const auto rows_at = [&](auto& packed, long pair, long n) {
+const auto row_at = [&](long pair, long n) {
     const auto* expert = reinterpret_cast<const unsigned char*>(experts) + slot[pair] * STRIDE;
-    for (auto& row : packed)
-        row = PackedRow<S>::of<Rows>(expert + DOWN_WEIGHT, expert + DOWN_SCALES, expert + DOWN_BIASES, n++);
+    return PackedRow<S>::of<Rows>(expert + DOWN_WEIGHT, expert + DOWN_SCALES, expert + DOWN_BIASES, n);
 };
-const Range mine = share(H, thread, n_threads);
-if constexpr (TOP == 1) {
-    in_runs_of<TOKENS>(slot, p, [&](auto tokens, long pair) {
-        constexpr int count = tokens;
+const auto by_rows = [&](auto tokens, long pair) {
+    constexpr int count = tokens;
     Input<count> staged[count];
-        for (int t = 0; t < count; ++t) staged[t].stage(h + (pair + t) * I, weight[pair + t]);
-        in_steps_of<count == 1 ? ROWS : 2 * ROWS>(mine, [&](auto rows, long n) {
-            PackedRow<S> packed[rows];
-            rows_at(packed, pair, n);
-            float dots[rows][count];
-            packed_dots<count, PREFETCH>(staged, packed, dots);
-            for (int i = 0; i < rows; ++i)
-                for (int t = 0; t < count; ++t) y[(pair + t) * H + n + i] = from_float<T>(dots[i][t]);
-        });
+    for (int t = 0; t < count; ++t) staged[t].stage(h + (pair + t) * I, weight[pair + t]);
+    in_steps_of<count == 1 ? ROWS : 2 * ROWS>(share(H, thread, n_threads), [&](auto rows, long n) {
+        PackedRow<S> packed[rows];
+        for (int i = 0; i < rows; ++i) packed[i] = row_at(pair, n + i);
+        float dots[rows][count];
+        packed_dots<count, PREFETCH>(staged, packed, dots);
+        for (int i = 0; i < rows; ++i)
+            for (int t = 0; t < count; ++t) y[(pair + t) * H + n + i] = from_float<T>(dots[i][t]);
+    });
+};
+const auto by_tiles = [&](auto packed, long pair, long count) {
+    using P = decltype(packed);
+    const auto staged = staged_tokens<P>(
+        count, [&](long t, auto& to) { to.stage(h + (pair + t) * I, weight[pair + t]); });
+    row_tiles<P, S>(staged, count, share_of_tiles(H, 2 * LANES, thread, n_threads),
+                    [&](long n) { return row_at(pair, n); },
+                    [&](long n, long t, float dot) { y[(pair + t) * H + n] = from_float<T>(dot); });
+};
+if constexpr (TOP == 1) {
+    in_runs(slot, p, [&](long pair, long count) {
+        if (!in_tiles<Rows>(by_tiles, pair, count)) in_steps_of<ROW_TOKENS<Rows>>({pair, pair + count}, by_rows);
     });
 } else {  // each token's experts are others
     for (long token = 0; token < p / TOP; ++token) {
         Input<1> staged[TOP];
         for (long j = 0; j < TOP; ++j) staged[j].stage(h + (token * TOP + j) * I, weight[token * TOP + j]);
-        in_steps_of<ROWS>(mine, [&](auto rows, long n) {
+        in_steps_of<ROWS>(share(H, thread, n_threads), [&](auto rows, long n) {
             vfloat totals[rows][1] = {};
             for (long j = 0; j < TOP; ++j) {
                 PackedRow<S> packed[rows];
-                rows_at(packed, token * TOP + j, n);
+                for (int i = 0; i < rows; ++i) packed[i] = row_at(token * TOP + j, n + i);
                 add_products<1, PREFETCH>(&staged[j], packed, totals);
             }
             for (int i = 0; i < rows; ++i) y[token * H + n + i] = from_float<T>(sum(totals[i][0]));

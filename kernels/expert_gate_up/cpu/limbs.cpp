@@ -4,38 +4,67 @@ target: cpu
 tunables:
   ROWS: [1, 2, 4]
   PREFETCH: [4096, 0, 1024, 2048, 8192]
-  TOKENS: [4, 2]
   THREADS: [2, 1, 4, 8]
 launch: {threads: THREADS}
 parent: prescaled
 hypothesis: >
   Activations in three bytes each, as good as a float here, let one instruction multiply four of them a lane with
   weights that are bytes after one mask: some twenty vector instructions for 64 4-bit weights in place of twenty-four,
-  fewer where one adds the four products too (VNNI, SDOT), and no rounding inside a group. A prompt's tokens are taken
-  TOKENS at a time, in floats: what is decoded once serves them all.
+  fewer where one adds the four products too (VNNI, SDOT), and no rounding inside a group. A prompt's tokens share what
+  is decoded: in tiles with a row a lane where there is such an instruction, else four at a time in floats.
 ---*/
 // helpers
 using Rows = Packed<BITS, GROUP, H>;
 template <int N>
 using Input = std::conditional_t<N == 1, FastestInput<Rows>::Type, Staged<Rows, InPlace>>;
+struct Expert {
+    const unsigned char* record;
+
+    PackedRow<S> gate(long n) const {
+        return PackedRow<S>::of<Rows>(record + GATE_WEIGHT, record + GATE_SCALES, record + GATE_BIASES, n);
+    }
+    PackedRow<S> up(long n) const {
+        return PackedRow<S>::of<Rows>(record + UP_WEIGHT, record + UP_SCALES, record + UP_BIASES, n);
+    }
+};
 // body
-in_runs_of<TOKENS>(slot, p, [&](auto tokens, long pair) {
+const auto expert_of = [&](long pair) {
+    return Expert{reinterpret_cast<const unsigned char*>(experts) + slot[pair] * STRIDE};
+};
+const auto by_rows = [&](auto tokens, long pair) {
     constexpr int count = tokens;
     Input<count> staged[count];
     for (int t = 0; t < count; ++t) staged[t].stage(x + row[pair + t] * H);
-    const auto* expert = reinterpret_cast<const unsigned char*>(experts) + slot[pair] * STRIDE;
+    const Expert expert = expert_of(pair);
     in_steps_of<ROWS>(share(I, thread, n_threads), [&](auto rows, long n) {
         PackedRow<S> packed[2 * rows];
-        for (int i = 0; i < rows; ++i) {
-            packed[i] = PackedRow<S>::of<Rows>(
-                expert + GATE_WEIGHT, expert + GATE_SCALES, expert + GATE_BIASES, n + i);
-            packed[rows + i] = PackedRow<S>::of<Rows>(
-                expert + UP_WEIGHT, expert + UP_SCALES, expert + UP_BIASES, n + i);
-        }
+        for (int i = 0; i < rows; ++i) packed[i] = expert.gate(n + i), packed[rows + i] = expert.up(n + i);
         float dots[2 * rows][count];
         packed_dots<count, PREFETCH>(staged, packed, dots);
         for (int i = 0; i < rows; ++i)
             for (int t = 0; t < count; ++t)
                 h[(pair + t) * I + n + i] = from_float<T>(silu(dots[i][t]) * dots[rows + i][t]);
     });
+};
+const auto by_tiles = [&](auto packed, long pair, long count) {
+    using P = decltype(packed);
+    const auto staged = staged_tokens<P>(count, [&](long t, auto& to) { to.stage(x + row[pair + t] * H); });
+    const Range mine = share_of_tiles(I, LANES, thread, n_threads);
+    const auto tile = std::make_unique_for_overwrite<Tile<P, 2>>();
+    const Expert expert = expert_of(pair);
+    for (long n = mine.begin; n < mine.end; n += LANES) {
+        PackedRow<S> rows[2][LANES];
+        for (int i = 0; i < LANES; ++i) {
+            rows[0][i] = expert.gate(std::min(n + i, mine.end - 1));
+            rows[1][i] = expert.up(std::min(n + i, mine.end - 1));
+        }
+        tile->turn(rows);
+        tile_products(*tile, staged, count, [&](long t, const vfloat(&dots)[2]) {
+            for (int i = 0; i < LANES && n + i < mine.end; ++i)
+                h[(pair + t) * I + n + i] = from_float<T>(silu(dots[0][i]) * dots[1][i]);
+        });
+    }
+};
+in_runs(slot, p, [&](long pair, long count) {
+    if (!in_tiles<Rows>(by_tiles, pair, count)) in_steps_of<ROW_TOKENS<Rows>>({pair, pair + count}, by_rows);
 });
