@@ -16,6 +16,7 @@ from baseline.contract import Instance
 # What mlx-lm's layers call the op's sizes.
 SIZES = {"HK": "num_k_heads", "HV": "num_v_heads", "DK": "head_k_dim", "DV": "head_v_dim"}
 RECURRENCES = ("gated_delta_ops", "gated_delta_kernel")  # between which mlx-lm's `gated_delta_update` chooses
+PART = 128  # tokens of a prompt that go through a layer at once
 TOKENS = 16  # whose states, of some megabytes each, exist at once
 Stepped = tuple[mx.array, mx.array]
 
@@ -114,9 +115,21 @@ class KernelDelta(nn.Module):
         call: Any = type(layer).__call__
         self.call = in_namespace(call, {update.__name__: update})
 
-    def __call__(self, *arguments: Any, **options: Any) -> mx.array:
-        """What the layer's own call takes and gives: (x [B, T, H], mask, cache) -> [B, T, H]."""
-        y: mx.array = self.call(self.layer, *arguments, **options)
+    def __call__(self, x: mx.array, mask: mx.array | None = None, cache: Any = None) -> mx.array:
+        """(x [B, T, H], mask [B, T], the layer's cache) -> [B, T, H], as the layer's own call.
+
+        A long prompt goes through the layer in parts, which its cache connects: less memory, and the same outputs.
+        """
+        if cache is None or cache.lengths is not None or x.shape[1] <= PART:
+            return self._some(x, mask, cache)
+        parts = [slice(start, start + PART) for start in range(0, x.shape[1], PART)]
+        y = [self._some(x[:, part], None if mask is None else mask[:, part], cache) for part in parts]
+        return mx.concatenate(y, axis=1)
+
+    def _some(self, x: mx.array, mask: mx.array | None, cache: Any) -> mx.array:
+        y: mx.array = self.call(self.layer, x, mask, cache)
+        if cache is not None and x.shape[1] > TOKENS:
+            mx.eval(y, cache.state)  # what the cache keeps of a prompt is its last tokens, and lazy it keeps them all
         return y
 
     def configure(self, kernel: native.CpuKernel | None, dtype: mx.Dtype) -> None:

@@ -27,6 +27,8 @@ from baseline.variant import Choice
 
 # Tokens of a prompt that one pass prefills: bounds the activations that live at once.
 PREFILL_STEP = 512
+# What MLX keeps of freed memory, for the next layer to reuse; expert buffers have a pool of their own.
+FREED_BYTES = 64 << 20
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,7 @@ class Engine:
         manifest = load_manifest(packed)
         check_copies(packed, manifest)
         model = load_streamed(packed, manifest, dtype, top_k)
-        mx.set_cache_limit(buffer_bytes(model))
+        mx.set_cache_limit(FREED_BYTES)
         compute = getattr(mx, dtype) if dtype else next(p.dtype for p in norms(model))
         return cls(model, load_tokenizer(packed), manifest, compute)
 
@@ -171,7 +173,7 @@ class Engine:
 
 
 def buffer_bytes(model: nn.Module) -> int:
-    """One token's worth of expert buffers, in bytes: what is kept of freed memory, for the next token to reuse."""
+    """One token's worth of expert buffers, in bytes: what the pool keeps for the next token to reuse."""
     layers = [m for _, m in model.named_modules() if isinstance(m, StreamingExperts)]
     return max(64 << 20, max(layer.group * layer.slots.layer.stride for layer in layers))
 

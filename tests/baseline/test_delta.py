@@ -16,7 +16,7 @@ from mlx_lm.models.cache import ArraysCache
 
 from baseline.contract import load_contract
 from baseline.engine import Engine
-from baseline.engine.delta import TOKENS, KernelDelta, is_delta_net
+from baseline.engine.delta import PART, TOKENS, KernelDelta, is_delta_net
 from baseline.engine.kernels import OpKernels
 from baseline.golden import compare, load
 from baseline.pack import pack
@@ -176,6 +176,26 @@ def test_a_long_prompt_in_parts_is_mlx_lms_to_the_last_bit(masked: bool) -> None
     mask = mx.arange(x.shape[1])[None] < mx.array([[x.shape[1]], [TOKENS + 1]]) if masked else None
     got, expected = (np.array(module(x, mask)) for module in (KernelDelta(own), own))
     assert np.array_equal(got, expected)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_a_prompt_that_goes_through_a_layer_in_parts_is_mlx_lms_to_the_last_bit(masked: bool) -> None:
+    own, (short, long) = layer("qwen3_5"), tokens(2, 3, 2 * PART + 5)
+    mask = mx.arange(long.shape[1])[None] < mx.array([[long.shape[1]], [PART + 1]]) if masked else None
+    for got, expected in zip(*(outputs(m, [short, long], mask) for m in (KernelDelta(own), own)), strict=True):
+        assert np.array_equal(got, expected)
+    for steps in ([long], [long, short]):
+        for got, expected in zip(*(outputs(m, steps) for m in (KernelDelta(own), own)), strict=True):
+            assert np.array_equal(got, expected)
+
+
+def test_a_cache_of_unequal_lengths_takes_a_prompt_whole() -> None:
+    own, (long,) = layer("qwen3_5"), tokens(2, PART + 5)
+    caches = [ArraysCache(size=2), ArraysCache(size=2)]
+    for cache in caches:
+        cache.lengths = mx.array([PART + 5, 7])
+    got, expected = (np.array(module(long, None, c)) for module, c in zip((KernelDelta(own), own), caches, strict=True))
+    assert np.array_equal(got, expected) and mx.array_equal(caches[0][0], caches[1][0])
 
 
 def test_a_kernel_takes_a_long_prompt_token_by_token(cache: Path) -> None:
