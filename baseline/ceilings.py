@@ -32,12 +32,12 @@ class MemoryCeiling:
         self.addresses = [address for address, _ in blocks]
         self.dims = [len(blocks), *(words for _, words in blocks)]
         self.nbytes = 8 * sum(self.dims[1:])
-        self.taken, self.sums = np.zeros(1, np.int64), np.zeros(threads, np.uint64)
+        self.taken, self.sum = np.zeros(1, np.int64), np.zeros(1, np.uint64)
 
     def gbps(self) -> float:
         """1e9 bytes a second of one pass over all arrays."""
-        self.taken[0] = 0
-        outputs = [self.taken.ctypes.data, self.sums.ctypes.data]
+        self.taken[0] = self.sum[0] = 0
+        outputs = [self.taken.ctypes.data, self.sum.ctypes.data]
         return float(self.nbytes / self.kernel.run(self.addresses, outputs, self.dims)[0] / 1e9)
 
 

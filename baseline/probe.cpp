@@ -68,12 +68,12 @@ extern "C" double read_bandwidth(std::size_t bytes, int threads, double seconds,
 }
 
 // The entry point of a CPU kernel: adds up dims[0] blocks, the one at in[i] of dims[1 + i] words. The threads take the
-// next block from the count in out[0], which is zero before; out[1] has room for each thread's sum.
-extern "C" void read_memory(const void* const* in, void* const* out, const long* dims, int thread, int) {
+// next block from the count in out[0], and add to the sum in out[1]: both are zero before.
+extern "C" void read_memory(const void* const* in, void* const* out, const long* dims, int, int) {
   std::atomic_ref<long> next(*static_cast<long*>(out[0]));
   std::uint64_t total = 0;
   for (long i = next++; i < dims[0]; i = next++) total += sum(static_cast<const std::uint64_t*>(in[i]), dims[1 + i]);
-  static_cast<std::uint64_t*>(out[1])[thread] = total;
+  std::atomic_ref<std::uint64_t>(*static_cast<std::uint64_t*>(out[1])) += total;
 }
 
 // Reads `count` blocks of `size` bytes at `offsets`, each thread into its own `size` bytes of `memory`, one block after

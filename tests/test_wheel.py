@@ -49,6 +49,7 @@ def test_the_wheel_carries_the_data_and_no_package_named_kernels(wheel):
         "harness/conf/config.yaml",
         "baseline/models/tiny-moe/model.safetensors",
         "baseline/golden/tiny-moe/golden.json",
+        "baseline/targets/cpu_attention.cpp",
         "baseline/targets/cpu_limbs.h",
         "baseline/targets/cpu_prelude.h",
         "baseline/targets/cpu_rows.h",

@@ -1,9 +1,8 @@
 """`KernelDelta`: a gated delta-net layer whose recurrence a `gated_delta_step` variant may take over."""
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
-from types import FunctionType
 from typing import Any
 
 import mlx.core as mx
@@ -12,6 +11,7 @@ from mlx_lm.models import gated_delta
 
 from baseline import native
 from baseline.contract import Instance
+from baseline.engine.namespace import in_namespace
 
 # What mlx-lm's layers call the op's sizes.
 SIZES = {"HK": "num_k_heads", "HV": "num_v_heads", "DK": "head_k_dim", "DV": "head_v_dim"}
@@ -26,19 +26,6 @@ def is_delta_net(module: nn.Module) -> bool:
     call, update = type(module).__call__, gated_delta.gated_delta_update
     calls = inspect.isfunction(call) and call.__globals__.get(update.__name__) is update
     return calls and all(hasattr(module, name) for name in SIZES.values())
-
-
-def in_namespace(function: FunctionType, names: Mapping[str, Any]) -> FunctionType:
-    """`function`, its code shared, with other objects behind some of the global names that it uses."""
-    twin = FunctionType(
-        function.__code__,
-        {**function.__globals__, **names},
-        function.__name__,
-        function.__defaults__,
-        function.__closure__,
-    )
-    twin.__kwdefaults__ = function.__kwdefaults__
-    return twin
 
 
 class Recurrence:

@@ -11,6 +11,7 @@ from mlx_lm.models.switch_layers import SwitchGLU
 from mlx_lm.utils import _get_classes, load_config, load_model, load_tokenizer
 
 from baseline import native
+from baseline.engine.attention import KernelAttention, is_attention
 from baseline.engine.combine import combines
 from baseline.engine.delta import KernelDelta, is_delta_net
 from baseline.engine.experts import StreamingExperts
@@ -40,7 +41,8 @@ def load_streamed(
 ) -> nn.Module:
     """The mlx-lm model of a packed folder, its modules swapped for those that stream and take kernels.
 
-    StreamingExperts stand in place of SwitchGLU, KernelLinear of QuantizedLinear, KernelDelta of gated delta-nets.
+    StreamingExperts stand in place of SwitchGLU, KernelLinear of QuantizedLinear, KernelDelta of gated delta-nets,
+    KernelAttention of attention.
     """
     config = override_top_k(load_config(folder), top_k)
     model_class, arguments = _get_classes(config)
@@ -52,6 +54,7 @@ def load_streamed(
     set_dtype(model, dtype, as_stored if dtype == "float32" else None)
     swap(model, {path: KernelLinear(m) for path, m in model.named_modules() if type(m) is nn.QuantizedLinear})
     swap(model, {path: KernelDelta(m) for path, m in model.named_modules() if is_delta_net(m)})
+    swap(model, {path: KernelAttention(m) for path, m in model.named_modules() if is_attention(m)})
     model.eval()
     mx.eval(model.parameters())
     for _, weights in tree_flatten(model.parameters()):

@@ -7,7 +7,7 @@ from pathlib import Path
 from baseline.contract import Contract, Instance
 from baseline.targets import compiler
 from baseline.targets.compiler import BuildError, Toolchain
-from baseline.targets.cpu_source import symbols, translation_unit
+from baseline.targets.cpu_source import symbols, text_of, translation_unit
 from baseline.variant import Choice, Variant
 
 __all__ = ["BuildError", "Library", "build", "missing_features", "toolchain"]
@@ -34,12 +34,23 @@ def build(choice: Choice, contract: Contract, instances: Sequence[Instance], cac
     """
     for instance in instances:
         contract.check_instance(instance)
-    tools = toolchain()
     source = translation_unit(choice, contract, instances)
-    path = cache / f"{contract.op}-{choice.variant.name}-{tools.key(source)}.so"
+    path = _built(f"{contract.op}-{choice.variant.name}", source, cache)
+    return Library(path, symbols(contract, instances), choice.threads)
+
+
+def build_attention(width: int, cache: Path) -> tuple[Path, str]:
+    """The library of attention over heads of `width` floats, a multiple of 16, and its entry point. Raises as build."""
+    source = f"{text_of('cpu_prelude.h')}\nconstexpr long D = {width};\n{text_of('cpu_attention.cpp')}"
+    return _built(f"attention-{width}", source, cache), "attend"
+
+
+def _built(name: str, source: str, cache: Path) -> Path:
+    tools = toolchain()
+    path = cache / f"{name}-{tools.key(source)}.so"
     if not path.exists():
         compiler.compile_into(path, source, lambda unit, library: [_command(tools, unit, library)])
-    return Library(path, symbols(contract, instances), choice.threads)
+    return path
 
 
 def missing_features(variant: Variant) -> tuple[str, ...]:

@@ -1,6 +1,6 @@
 """The C++ translation unit of a CPU variant: prelude, constants, generated signature, body, entry points.
 
-Entry point of instance i, called once by each thread of the pool:
+Entry point of instance i, called once for each of `n_threads` parts of the work, `thread` by `thread`:
     extern "C" void <op>_<i>(const void* const* in, void* const* out, const long* dims,
                              int thread, int n_threads)
 `in` and `out` follow the contract's order, `dims` that of Contract.dims.
@@ -34,9 +34,9 @@ def translation_unit(choice: Choice, contract: Contract, instances: Sequence[Ins
 
 
 @cache
-def text_of(header: str) -> str:
-    """The text of a header of this package."""
-    return files("baseline.targets").joinpath(header).read_text()
+def text_of(name: str) -> str:
+    """The text of a C++ file of this package."""
+    return files("baseline.targets").joinpath(name).read_text()
 
 
 def _requirement(macro: str) -> str:
