@@ -203,6 +203,8 @@ NB_MODULE(_native, m) {
            "Add a call to the MLX graph; returns one array for each output shape and dtype.")
       .def("run", &py_run, "inputs"_a, "outputs"_a, "dims"_a, "repeats"_a = 1,
            "Call the kernel on raw addresses, outside MLX; returns the seconds of each repeat.")
+      .def_prop_ro("parts", [](const KernelHandle& handle) { return handle.kernel->parts(); },
+                   "How often a call runs the entry point, each time for a part of the work.")
       .def_prop_ro("seconds", [](const KernelHandle& handle) { return handle.kernel->seconds(); },
                    "Wall seconds spent in the kernel, all calls together.");
 

@@ -12,6 +12,8 @@
 
 namespace nightforge {
 
+// More parts than threads: a thread whose core has other work to do, as when MLX builds the rest of a token, leaves
+// parts to the others.
 constexpr int kPartsOfThread = 4;
 
 CpuKernel::CpuKernel(const std::string& library, const std::string& symbol, int threads) : threads_(threads) {
@@ -26,16 +28,15 @@ CpuKernel::CpuKernel(const std::string& library, const std::string& symbol, int 
   Pool::shared().reserve(threads);
 }
 
+int CpuKernel::parts() const { return threads_ > 1 ? threads_ * kPartsOfThread : 1; }
+
 CpuKernel::~CpuKernel() { dlclose(library_); }
 
 void CpuKernel::run(const std::vector<const void*>& inputs, const std::vector<void*>& outputs,
                     const std::vector<long>& dims) {
   auto start = std::chrono::steady_clock::now();
-  // More parts than threads: a thread whose core has other work to do, as when MLX builds the rest of a token, leaves
-  // parts to the others.
-  const int parts = threads_ > 1 ? threads_ * kPartsOfThread : 1;
-  Pool::shared().run(parts, threads_, [&](int part) {
-    entry_(inputs.data(), outputs.data(), dims.data(), part, parts);
+  Pool::shared().run(parts(), threads_, [&](int part) {
+    entry_(inputs.data(), outputs.data(), dims.data(), part, parts());
   });
   auto elapsed = std::chrono::steady_clock::now() - start;
   nanoseconds_ += std::chrono::duration_cast<std::chrono::nanoseconds>(elapsed).count();

@@ -26,6 +26,7 @@ class CpuKernel {
   CpuKernel& operator=(const CpuKernel&) = delete;
 
   void run(const std::vector<const void*>& inputs, const std::vector<void*>& outputs, const std::vector<long>& dims);
+  int parts() const;  // of a call's work
   double seconds() const { return nanoseconds_ * 1e-9; }  // wall time inside the kernel, all calls
 
  private:

@@ -59,22 +59,36 @@ int Pool::size() {
 
 void Pool::run(int tasks, int threads, const std::function<void(int)>& task) {
   Job job{.task = task, .tasks = tasks, .seats = std::min(threads, tasks) - 1};
-  std::unique_lock lock(mutex_);
-  int helpers = std::min<int>(job.seats, workers_.size());
-  if (helpers > 0) {
-    jobs_.push_back(&job);
-    ++posted_;
-    for (int i = looking_; i < helpers; ++i) wake_.notify_one();  // those that look see it by themselves
-  }
-  drain(job, lock);
-  std::erase(jobs_, &job);
-  if (job.running > 0) {
-    lock.unlock();
-    spin_until([&] { return job.running == 0; });
-    lock.lock();
-  }
-  job.finished.wait(lock, [&] { return job.running == 0; });
+  if (job.seats > 0) post(job);
+  drain(job);
+  if (job.posted) retire(job);
   if (job.error) std::rethrow_exception(job.error);
+}
+
+void Pool::post(Job& job) {
+  int sleepers;
+  {
+    std::lock_guard lock(mutex_);
+    jobs_.push_back(&job);
+    job.posted = true;
+    sleepers = std::min<int>(job.seats, workers_.size()) - looking_;
+  }
+  ++posted_;  // with the lock released, or those that look would run into it and sleep
+  for (int i = 0; i < sleepers; ++i) wake_.notify_one();
+}
+
+// Returns when no worker is at the job, and none can find it any more.
+void Pool::retire(Job& job) {
+  {
+    std::lock_guard lock(mutex_);
+    std::erase(jobs_, &job);
+  }
+  spin_until([&] { return job.running == 0; });
+  if (job.running == 0) return;
+  ++waiting_;
+  std::unique_lock lock(mutex_);
+  finished_.wait(lock, [&] { return job.running == 0; });
+  --waiting_;
 }
 
 void Pool::work() {
@@ -85,7 +99,13 @@ void Pool::work() {
     wake_.wait(lock, [&] { return stop_ || (job = open_job()); });
     if (stop_) return;
     --job->seats;
-    drain(*job, lock);
+    ++job->running;
+    lock.unlock();
+    drain(*job);
+    // After this the job may be gone. Whoever waits for it counted himself before he looked at `running`.
+    bool last = --job->running == 0;
+    lock.lock();
+    if (last && waiting_ > 0) finished_.notify_all();
   }
 }
 
@@ -108,26 +128,17 @@ Pool::Job* Pool::open_job() {
   return nullptr;
 }
 
-// Runs tasks of `job` until none is left to begin. Called and left with the lock held; a job outlives its drainers,
-// because `run` waits for running == 0.
-void Pool::drain(Job& job, std::unique_lock<std::mutex>& lock) {
-  ++job.running;
-  while (job.next < job.tasks) {
-    int index = job.next++;
-    lock.unlock();
-    std::exception_ptr error;
+// Runs tasks of `job` until none is left to begin.
+void Pool::drain(Job& job) {
+  for (int index; (index = job.next++) < job.tasks;) {
     try {
       job.task(index);
     } catch (...) {
-      error = std::current_exception();
-    }
-    lock.lock();
-    if (error && !job.error) {
-      job.error = error;
+      std::lock_guard lock(mutex_);
+      if (!job.error) job.error = std::current_exception();
       job.next = job.tasks;
     }
   }
-  if (--job.running == 0) job.finished.notify_one();
 }
 
 }  // namespace nightforge

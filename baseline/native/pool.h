@@ -32,24 +32,27 @@ class Pool {
     const std::function<void(int)>& task;
     int tasks;
     int seats;  // workers that may still join
-    int next = 0;
-    std::atomic<int> running{0};
+    std::atomic<int> next{0};
+    std::atomic<int> running{0};  // workers that have joined and not left
+    bool posted = false;
     std::exception_ptr error;
-    std::condition_variable finished;
   };
 
   Pool() = default;
   ~Pool();
   void work();
   void look_for_work(std::unique_lock<std::mutex>& lock);
-  void drain(Job& job, std::unique_lock<std::mutex>& lock);
+  void post(Job& job);
+  void retire(Job& job);
+  void drain(Job& job);
   Job* open_job();
 
   std::mutex mutex_;
-  std::condition_variable wake_;
+  std::condition_variable wake_, finished_;
   std::deque<Job*> jobs_;
   std::vector<std::thread> workers_;
-  std::atomic<int> posted_{0};  // jobs, ever
+  std::atomic<int> posted_{0};   // jobs, ever
+  std::atomic<int> waiting_{0};  // callers of `run` that sleep until their job is finished
   int looking_ = 0;             // workers that look for work, and keep a core busy with it
   bool stop_ = false;
 };

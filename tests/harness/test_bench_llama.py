@@ -21,7 +21,7 @@ from harness.bench.pages import PAGE, Pages, bytes_read, forget, joined
 from harness.bench.rivals import Rival
 from tests.models import TINY_MOE
 
-QUARTER = {"warm": [20.0, 40.0], "cold": [10.0, 10.0]}
+QUARTER = {"warm": [20.0, 40.0], "mapped": [30.0, 30.0], "cold": [10.0, 10.0]}
 LLAMA = {engine.LLAMA_WARM: [25.0, 40.0], engine.LLAMA_MISSING: [2.0, 2.5]}
 
 
@@ -139,9 +139,10 @@ def test_warm_and_cold_are_compared_with_llama_cpp_warm_and_all_missing():
     samples = QUARTER | LLAMA | {engine.MLX: [1.0, 1.0]}
     rows = list(engine.rows_of_decode(samples, {arm: "" for arm in engine.ROWS}))
     assert [(row.name, row.contender) for row in rows] == list(engine.ROWS.values())
-    warm, _, cold, *_ = rows
+    warm, mapped, _, cold, *_ = rows
     assert warm.ratios["llama.cpp"].median == pytest.approx((0.8 + 1.0) / 2)
     assert [warm.reached(target) for target in warm.targets] == [True, False] and warm.met is False
+    assert mapped.ratios["llama.cpp"].median == pytest.approx((1.2 + 0.75) / 2) and mapped.met is False
     assert cold.ratios["llama.cpp"].median == pytest.approx((5 + 4) / 2) and cold.met
 
 
@@ -184,7 +185,9 @@ def actor(answers: dict[str, Any]) -> Any:
 def decode_rows(llama: Rival) -> list[Any]:
     """Rows of an engine that decodes 10 tokens/s, with no mlx-lm beside it."""
     bench: Any = SimpleNamespace(io={}, dtype="float32")
-    return list(engine.decode_rows(bench, actor({"decode": 10.0}), Rival(None, "no memory"), llama, 2))
+    return list(
+        engine.decode_rows(bench, actor({"decode": 10.0}), actor({"decode": 10.0}), Rival(None, "no memory"), llama, 2)
+    )
 
 
 # ---- where it is installed -------------------------------------------------------------------------
