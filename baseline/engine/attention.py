@@ -1,7 +1,8 @@
 """`KernelAttention`: an attention layer whose products with cached keys and values a compiled kernel may take over."""
 
 import inspect
-from functools import cache
+from functools import cache as once
+from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
@@ -11,6 +12,8 @@ from mlx_lm.models.cache import KVCache
 
 from baseline import native
 from baseline.engine.namespace import in_namespace
+from baseline.probe import cores
+from baseline.targets import cpu
 
 ATTEND = "scaled_dot_product_attention"
 
@@ -22,7 +25,7 @@ def is_attention(module: nn.Module) -> bool:
     return bool(names and call.__globals__.get(ATTEND) is base.scaled_dot_product_attention)
 
 
-@cache
+@once
 def _constant(value: float) -> mx.array:
     """Made once, not in each layer of each token."""
     array = mx.array([value], mx.float32)
@@ -85,12 +88,17 @@ class KernelAttention(nn.Module):
         y: mx.array = self.call(self.layer, *arguments, **options)
         return y
 
-    @property
-    def width(self) -> int | None:
-        """Of one head, where the layer says it."""
-        width = getattr(self.layer, "head_dim", None)
-        return width if isinstance(width, int) else None
+    def configure(self, cache: Path | None) -> None:
+        """Run on a kernel, built in a folder or taken from it; None leaves attention to MLX. Raises as a build does.
 
-    def configure(self, kernel: native.CpuKernel | None) -> None:
-        """Set the kernel, built for this layer's `width`; None leaves attention to MLX."""
-        self.attend.kernel = kernel
+        A layer that does not say how wide its heads are, or whose heads do not fill vectors, stays with MLX too.
+        """
+        width = getattr(self.layer, "head_dim", None)
+        self.attend.kernel = attention_kernel(width, cache) if cache and isinstance(width, int) else None
+
+
+def attention_kernel(width: int, cache: Path) -> native.CpuKernel | None:
+    """For heads of `width` floats, on all cores; None where those do not fill vectors."""
+    if width % 32:
+        return None
+    return native.CpuKernel(str(cpu.build_fixed("attention", {"D": width}, cache)), "attend", cores())

@@ -11,6 +11,7 @@ from mlx_lm.models import gated_delta
 
 from baseline import native
 from baseline.contract import Instance
+from baseline.engine.conv import Activated, KernelConv, activates
 from baseline.engine.namespace import in_namespace
 
 # What mlx-lm's layers call the op's sizes.
@@ -99,8 +100,12 @@ class KernelDelta(nn.Module):
         self.recurrence = Recurrence()
         ours = {name: partial(self.recurrence, getattr(gated_delta, name)) for name in RECURRENCES}
         update = in_namespace(gated_delta.gated_delta_update, ours)
+        self.conv = KernelConv(layer.conv1d)
         call: Any = type(layer).__call__
-        self.call = in_namespace(call, {update.__name__: update})
+        names: dict[str, Any] = {update.__name__: update}
+        if activates(type(layer), "conv1d"):
+            layer.conv1d, names["nn"] = self.conv, Activated()
+        self.call = in_namespace(call, names)
 
     def __call__(self, x: mx.array, mask: mx.array | None = None, cache: Any = None) -> mx.array:
         """(x [B, T, H], mask [B, T], the layer's cache) -> [B, T, H], as the layer's own call.

@@ -16,6 +16,7 @@ from mlx_lm.utils import load_tokenizer
 from baseline import native
 from baseline.contract import Instance
 from baseline.engine.attention import KernelAttention
+from baseline.engine.conv import KernelConv
 from baseline.engine.delta import KernelDelta
 from baseline.engine.experts import StreamingExperts
 from baseline.engine.kernels import OpKernels
@@ -24,8 +25,6 @@ from baseline.engine.model import load_streamed
 from baseline.errors import UsageError
 from baseline.manifest import Manifest, check_copies, load_manifest
 from baseline.policy import IoPolicy
-from baseline.probe import cores
-from baseline.targets import cpu
 from baseline.variant import Choice
 
 # Tokens of a prompt that one pass prefills: bounds the activations that live at once.
@@ -96,7 +95,7 @@ class Engine:
     ) -> None:
         """Set the variant of each op and the I/O policy; an op that `choices` does not name runs on MLX's own.
 
-        Beside CPU variants, attention runs on a kernel too.
+        Beside CPU variants, attention and the delta-nets' convolutions run on kernels of the engine's own.
 
         kernels is the folder of the contracts, cache that of the compiled libraries. Raises what a build raises.
         """
@@ -122,8 +121,9 @@ class Engine:
         for delta in self.deltas:
             delta.configure(self._find("gated_delta_step", delta.instance(self.dtype)), self.dtype)
         on_cpu = {choice.variant.target for choice in (choices or {}).values()} == {"cpu"}
-        for attention in self.attentions:
-            attention.configure(attention_kernel(attention.width, cache) if on_cpu and cache else None)
+        fixed: list[KernelAttention | KernelConv] = [*self.attentions, *(delta.conv for delta in self.deltas)]
+        for module in fixed:
+            module.configure(cache if on_cpu else None)
 
     def _find(self, op: str, instance: Instance | None) -> native.CpuKernel | None:
         return self.kernels[op].find(instance) if op in self.kernels else None
@@ -179,14 +179,6 @@ class Engine:
         while True:
             yield row
             row = to_numpy(self.model(mx.array([[int(row.argmax())]]), cache=cache)[0, -1])
-
-
-def attention_kernel(width: int | None, cache: Path) -> native.CpuKernel | None:
-    """For heads of `width` floats, on all cores; None where they do not fill vectors. Raises what a build raises."""
-    if width is None or width % 32:
-        return None
-    path, symbol = cpu.build_attention(width, cache)
-    return native.CpuKernel(str(path), symbol, cores())
 
 
 def buffer_bytes(model: nn.Module) -> int:

@@ -83,7 +83,7 @@ void Pool::retire(Job& job) {
     std::lock_guard lock(mutex_);
     std::erase(jobs_, &job);
   }
-  spin_until([&] { return job.running == 0; });
+  if (spare_cores() > 0) spin_until([&] { return job.running == 0; });
   if (job.running == 0) return;
   ++waiting_;
   std::unique_lock lock(mutex_);

@@ -1,6 +1,6 @@
 """The CPU target: a variant becomes a shared library, built by the system's C++ compiler and cached."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,10 +39,11 @@ def build(choice: Choice, contract: Contract, instances: Sequence[Instance], cac
     return Library(path, symbols(contract, instances), choice.threads)
 
 
-def build_attention(width: int, cache: Path) -> tuple[Path, str]:
-    """The library of attention over heads of `width` floats, a multiple of 16, and its entry point. Raises as build."""
-    source = f"{text_of('cpu_prelude.h')}\nconstexpr long D = {width};\n{text_of('cpu_attention.cpp')}"
-    return _built(f"attention-{width}", source, cache), "attend"
+def build_fixed(name: str, constants: Mapping[str, int], cache: Path) -> Path:
+    """The library of cpu_NAME.cpp, a kernel of the engine that is not evolved, with its constants. Raises as build."""
+    values = "".join(f"constexpr long {constant} = {value};\n" for constant, value in constants.items())
+    source = f"{text_of('cpu_prelude.h')}\n{values}{text_of(f'cpu_{name}.cpp')}"
+    return _built("-".join([name, *map(str, constants.values())]), source, cache)
 
 
 def _built(name: str, source: str, cache: Path) -> Path:

@@ -135,6 +135,20 @@ inline vfloat to_floats(vuint small) {  // below 2^31: the signed conversion is 
     return __builtin_convertvector(bits_as<vint>(small), vfloat);
 }
 
+// e^x to some 2e-7 of itself, 0 and the largest power that a float holds beyond its range; NaN stays NaN. The argument
+// is cut into n * ln 2 + r, and a polynomial (Cephes' expf) takes r.
+inline vfloat exp_of(vfloat x) {
+    x = x < -87.3f ? vfloat{} - 87.3f : x;
+    x = x > 88.3f ? vfloat{} + 88.3f : x;
+    const vfloat halves = x * 1.44269504f + (x < 0.0f ? vfloat{} - 0.5f : vfloat{} + 0.5f);
+    const vint n = __builtin_convertvector(halves, vint);
+    const vfloat whole = __builtin_convertvector(n, vfloat);
+    const vfloat r = x - whole * 0.693359375f + whole * 2.12194440e-4f;
+    vfloat p = r * 1.9875691500e-4f + 1.3981999507e-3f;
+    for (const float c : {8.3334519073e-3f, 4.1665795894e-2f, 1.6666665459e-1f, 5.0000001201e-1f}) p = p * r + c;
+    return (p * r * r + r + 1.0f) * bits_as<vfloat>((n + 127) << 23);
+}
+
 template <int HALF, int... L>
 inline vfloat add_halves(vfloat vector, std::integer_sequence<int, L...> lanes) {
     if constexpr (HALF == 0) {

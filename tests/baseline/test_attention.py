@@ -13,8 +13,7 @@ from mlx_lm.models import base, qwen3_next
 from mlx_lm.models.cache import KVCache, QuantizedKVCache, RotatingKVCache
 
 from baseline.engine import Engine
-from baseline.engine.attention import Attend, KernelAttention, is_attention
-from baseline.engine.engine import attention_kernel
+from baseline.engine.attention import Attend, KernelAttention, attention_kernel, is_attention
 from baseline.pack import pack
 from baseline.variant import Choice, list_variants
 from tests.baseline.test_engine import KERNELS, LAYOUT, PROMPT
@@ -111,11 +110,14 @@ def test_without_a_kernel_a_layer_is_mlx_lms_to_the_last_bit() -> None:
     assert is_attention(own) and not is_attention(nn.Linear(2, 2)) and not is_attention(KernelAttention(own))
     x = normal(0, 1, 6, 64)
     assert mx.array_equal(KernelAttention(own)(x, "causal", KVCache()), own(x, "causal", KVCache()))
-    assert KernelAttention(own).width == 32
 
 
 def test_widths_that_fill_no_vectors_have_no_kernel(cache: Path) -> None:
-    assert attention_kernel(None, cache) is None and attention_kernel(48, cache) is None
+    assert attention_kernel(48, cache) is None
+    for width in (48, None):
+        layer = KernelAttention(SimpleNamespace(head_dim=width))
+        layer.configure(cache)
+        assert layer.attend.kernel is None
 
 
 def test_the_engine_runs_it_beside_cpu_kernels_alone(cache: Path, tmp_path: Path) -> None:
