@@ -12,9 +12,9 @@ EXPERTS = 6
 METHODS = [False, True] if native.uring_available() else [False]
 
 
-def write_records(path: Path) -> np.ndarray:
-    """Fill `path` with random experts and return them, uint8 [EXPERTS, STRIDE]."""
-    records = np.random.default_rng(0).integers(0, 256, (EXPERTS, STRIDE), dtype=np.uint8)
+def write_records(path: Path, stride: int = STRIDE) -> np.ndarray:
+    """Fill `path` with random experts and return them, uint8 [EXPERTS, stride]."""
+    records = np.random.default_rng(0).integers(0, 256, (EXPERTS, stride), dtype=np.uint8)
     path.write_bytes(records.tobytes())
     return records
 

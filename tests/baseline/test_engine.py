@@ -19,13 +19,13 @@ from baseline.engine import Engine, IoPolicy, load_resident
 from baseline.engine.generate import generate
 from baseline.errors import CheckError, UsageError
 from baseline.pack import pack
-from tests.models import TINY_MOE, make_checkpoint
+from tests.models import GPU, TINY_MOE, make_checkpoint
 from tests.streamed import LAYOUT, PROMPT, resident_outputs
 
 POLICIES = [
     IoPolicy(threads=threads, reads_per_expert=reads, cache=cache, schedule=schedule)
     for schedule in ("graph", "eager")
-    for cache in ("os", "direct", "mapped")
+    for cache in ("os", "direct", *(() if GPU else ("mapped",)))
     for threads, reads in ((1, 1), (3, 2), (8, 4))
 ]
 POLICIES += [IoPolicy(schedule=schedule, stream="own") for schedule in ("graph", "eager")]

@@ -13,7 +13,7 @@ from baseline.pack import pack
 from baseline.targets.cpu import missing_features
 from baseline.variant import Choice, Variant, list_variants, parse_variant
 from tests.kernel_call import KERNELS, PACKED_OPS
-from tests.models import make_checkpoint
+from tests.models import GPU, make_checkpoint
 from tests.streamed import LAYOUT, PROMPT, defaults
 
 
@@ -47,6 +47,18 @@ def test_kernels_find_their_experts_where_a_prefetch_put_them(engine, cache):
     assert np.array_equal(engine.decode(PROMPT, 24).logits, want)
     assert native.counters()["prefetch_hit_bytes"] > before
     engine.configure()
+
+
+@pytest.mark.skipif(GPU, reason="io.cache=mapped is for MLX's CPU build")
+@pytest.mark.parametrize("name", ["plain", "vector"])
+@pytest.mark.parametrize("schedule, stream", [("graph", "shared"), ("graph", "own"), ("eager", "shared")])
+def test_kernels_compute_the_same_from_the_page_cache_itself(engine, cache, name, schedule, stream):
+    answers = []
+    for io in (IoPolicy(), IoPolicy(cache="mapped", schedule=schedule, stream=stream)):
+        engine.configure(defaults(name), io, kernels=KERNELS, cache=cache)
+        answers.append((engine.logits(PROMPT), engine.decode(PROMPT, 24).logits))
+    engine.configure()
+    assert all(map(np.array_equal, *answers))
 
 
 @pytest.mark.parametrize("bits, group", [(2, 32), (3, 64), (6, 128), (8, 64)])
