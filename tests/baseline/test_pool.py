@@ -1,6 +1,8 @@
 """The threads that both primitives share."""
 
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import mlx.core as mx
@@ -50,3 +52,45 @@ def test_jobs_of_several_callers_share_the_pool(packed):
     for thread in threads:
         thread.join()
     assert not failures
+
+
+# Microseconds: an idle worker looks for work for 200 before it parks.
+TASKS = (0, 20, 150, 190, 210, 400, 1500)
+PAUSES = (0, 20, 190, 210, 1000)
+
+
+def spin(kernel: native.CpuKernel, x: np.ndarray, microseconds: int) -> tuple[np.ndarray, np.ndarray]:
+    """What each task computed, and the thread that ran it."""
+    y, who = np.full_like(x, np.nan), np.zeros(len(x), np.int32)
+    kernel.run([x.ctypes.data], [y.ctypes.data, who.ctypes.data], [microseconds])
+    return y, who
+
+
+def test_runs_of_several_callers_at_once_are_all_right(library):
+    native.reserve_threads(4)
+
+    def caller(seed: int) -> int:
+        """The most threads that one of its runs had."""
+        random, tasks, most = np.random.default_rng(seed), 2 + seed, 0
+        kernel = native.CpuKernel(library, "spin", tasks)
+        for _ in range(100):
+            x = random.standard_normal(tasks).astype(np.float32)
+            y, who = spin(kernel, x, int(random.choice(TASKS)))
+            assert np.array_equal(y, 2 * x + 1)
+            most = max(most, len({*who.tolist()}))
+            time.sleep(random.choice(PAUSES) * 1e-6)
+        return most
+
+    with ThreadPoolExecutor(4) as callers:
+        assert max(callers.map(caller, range(4))) > 1
+
+
+def test_idle_workers_use_no_cpu(library):
+    native.reserve_threads(4)
+    kernel, x = native.CpuKernel(library, "spin", 4), np.ones(4, np.float32)
+    for microseconds in TASKS:
+        spin(kernel, x, microseconds)
+    time.sleep(0.05)  # far longer than they look for work
+    before = time.process_time()
+    time.sleep(0.3)
+    assert time.process_time() - before < 0.05
