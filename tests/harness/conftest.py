@@ -9,6 +9,7 @@ import yaml
 from baseline.layout import load_layout
 from baseline.pack import pack
 from baseline.record import Sizes, record
+from tests.harness.short_runs import shorten
 from tests.models import TINY_MOE
 
 KERNELS = Path(__file__).parents[2] / "kernels"
@@ -79,3 +80,9 @@ def golden(tmp_path_factory) -> Path:
     sizes = Sizes(prompts=1, prompt_tokens=12, positions=2, decode_tokens=4, windows=1, window_tokens=16)
     record(TINY_MOE, folder / "record", texts, sizes=sizes)
     return folder / "record"
+
+
+@pytest.fixture
+def short(monkeypatch) -> None:
+    """Engine runs of the searches in this process are short."""
+    shorten(monkeypatch.setattr)
