@@ -27,12 +27,6 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture(scope="session")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Compiled kernels, shared by all tests: their names are hashes of their content."""
-    return tmp_path_factory.mktemp("cache")
-
-
-@pytest.fixture(scope="session")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The bundled model, packed. Tests that change it pack their own."""
     folder = tmp_path_factory.mktemp("tiny") / "packed"

@@ -57,12 +57,6 @@ def kernels(tmp_path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def cache(tmp_path_factory) -> Path:
-    """Compiled kernels, shared by all tests: their names are hashes of their content."""
-    return tmp_path_factory.mktemp("cache")
-
-
-@pytest.fixture(scope="session")
 def packed(tmp_path_factory) -> Path:
     """The bundled model, packed."""
     folder = tmp_path_factory.mktemp("packed") / "tiny-moe"
