@@ -9,6 +9,7 @@ from typing import Any
 import mlx.core as mx
 from mlx_lm.utils import quantize_model, save_config, save_model
 
+GPU = mx.metal.is_available() or mx.cuda.is_available()  # whether MLX is a build for one, and there is one
 TINY_MOE = Path(__file__).parent.parent / "baseline" / "models" / "tiny-moe"
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "generation_config.json")
 

@@ -2,12 +2,18 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
 from pathlib import Path
 
 import pytest
+
+from baseline.pack import pack
+from baseline.record import Sizes, record
+from tests.models import TINY_MOE, make_checkpoint
+from tests.streamed import LAYOUT
 
 ROOT = Path(__file__).parents[1]
 pytestmark = [pytest.mark.wheel, pytest.mark.timeout(900)]
@@ -31,9 +37,10 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str], Path]:
     """The empty environment's bin folder, its variables, and an empty folder to work in."""
     folder = tmp_path_factory.mktemp("empty")
-    run(sys.executable, "-m", "venv", folder / "venv")
+    run(sys.executable, "-m", "venv", "--without-pip", folder / "venv")
     binaries = folder / "venv" / "bin"
-    run(binaries / "pip", "install", "--quiet", wheel)
+    # Python compiles what is imported at its first use: most of what is installed never is.
+    run(sys.executable, "-m", "pip", "--python", binaries / "python", "install", "--quiet", "--no-compile", wheel)
     env = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "VIRTUAL_ENV")}
     work = folder / "work"
     work.mkdir()
@@ -49,7 +56,9 @@ def test_the_wheel_carries_the_data_and_no_package_named_kernels(wheel):
         "harness/conf/config.yaml",
         "baseline/models/tiny-moe/model.safetensors",
         "baseline/golden/tiny-moe/golden.json",
+        "baseline/golden/tiny-moe/golden.safetensors",
         "baseline/targets/cpu_attention.cpp",
+        "baseline/targets/cpu_conv.cpp",
         "baseline/targets/cpu_limbs.h",
         "baseline/targets/cpu_prelude.h",
         "baseline/targets/cpu_rows.h",
@@ -76,8 +85,15 @@ def test_the_installed_command_generates_with_the_bundled_model(installed):
     assert list(work.iterdir()) == []
 
 
-def test_the_installed_command_searches(installed):
+def test_the_installed_command_searches(installed, tmp_path):
+    """On a model whose decodes and golden record take no time; the bundled one's take the plain kernels a minute."""
     binaries, env, work = installed
+    checkpoint = make_checkpoint(tmp_path / "model", num_hidden_layers=2, num_experts=4, num_experts_per_tok=2)
+    pack(checkpoint, tmp_path / "packed", LAYOUT)
+    (tmp_path / "texts").mkdir()
+    shutil.copy(TINY_MOE / "heldout" / "heldout_pydocs.txt", tmp_path / "texts")
+    record(checkpoint, tmp_path / "golden", tmp_path / "texts", sizes=Sizes(windows=1))
     arguments = ["search", "--json", "run=found", "candidates=1", "op=[io]", "minutes=2"]
+    arguments += [f"model={tmp_path / 'packed'}", f"golden={tmp_path / 'golden'}"]
     found = json.loads(run(binaries / "nightforge", *arguments, env=env, cwd=work))
     assert found["evaluated"] == 1 and (work / "found" / "ledger.tsv").is_file()

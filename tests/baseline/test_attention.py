@@ -16,8 +16,8 @@ from baseline.engine import Engine
 from baseline.engine.attention import Attend, KernelAttention, attention_kernel, is_attention
 from baseline.pack import pack
 from baseline.variant import Choice, list_variants
-from tests.baseline.test_engine import KERNELS, LAYOUT, PROMPT
 from tests.models import TINY_MOE
+from tests.streamed import KERNELS, LAYOUT, PROMPT
 
 SHAPES = st.tuples(
     st.integers(1, 2),  # batch
@@ -27,11 +27,6 @@ SHAPES = st.tuples(
     st.integers(0, 600),  # keys before them
     st.sampled_from([32, 64, 128, 256]),
 )
-
-
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("build")
 
 
 def with_kernel(width: int, cache: Path) -> Attend:
@@ -69,7 +64,6 @@ def test_it_is_as_near_to_float64_as_mlx(cache: Path, shape: tuple[int, ...], se
     got = np.array(attend(q, keys, values, store, width**-0.5, mask))
     own = np.array(base.scaled_dot_product_attention(q, keys, values, store, width**-0.5, mask))
     wanted = exact(q, k, v, width**-0.5)
-    assert not np.array_equal(got, own) or tokens + before == 1
     assert np.abs(got - wanted).max() <= 3 * np.abs(own - wanted).max() + 1e-6 * np.abs(wanted).max()
 
 
@@ -93,7 +87,7 @@ def test_what_the_kernel_does_not_do_is_mlx_lms_own(cache: Path, kind: str) -> N
         assert mx.array_equal(got, own)
 
 
-def test_without_a_kernel_a_layer_is_mlx_lms_to_the_last_bit() -> None:
+def small_layer() -> nn.Module:
     arguments = SimpleNamespace(
         hidden_size=64,
         num_attention_heads=4,
@@ -106,7 +100,11 @@ def test_without_a_kernel_a_layer_is_mlx_lms_to_the_last_bit() -> None:
         rope_scaling=None,
         max_position_embeddings=512,
     )
-    own = qwen3_next.Qwen3NextAttention(arguments)
+    return qwen3_next.Qwen3NextAttention(arguments)
+
+
+def test_without_a_kernel_a_layer_is_mlx_lms_to_the_last_bit() -> None:
+    own = small_layer()
     assert is_attention(own) and not is_attention(nn.Linear(2, 2)) and not is_attention(KernelAttention(own))
     x = normal(0, 1, 6, 64)
     assert mx.array_equal(KernelAttention(own)(x, "causal", KVCache()), own(x, "causal", KVCache()))
@@ -115,7 +113,9 @@ def test_without_a_kernel_a_layer_is_mlx_lms_to_the_last_bit() -> None:
 def test_widths_that_fill_no_vectors_have_no_kernel(cache: Path) -> None:
     assert attention_kernel(48, cache) is None
     for width in (48, None):
-        layer = KernelAttention(SimpleNamespace(head_dim=width))
+        own = small_layer()
+        own.head_dim = width
+        layer = KernelAttention(own)
         layer.configure(cache)
         assert layer.attend.kernel is None
 

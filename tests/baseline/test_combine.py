@@ -131,9 +131,9 @@ def engine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 
 @pytest.fixture(params=["graph", "eager"])
-def fused(request: pytest.FixtureRequest, engine: Engine, tmp_path: Path) -> Engine:
+def fused(request: pytest.FixtureRequest, engine: Engine, cache: Path) -> Engine:
     choices = {op: Choice.defaults(parse_variant(KERNELS / op / "cpu" / "plain.cpp")) for op in OPS}
-    engine.configure(choices, IoPolicy(schedule=request.param), kernels=KERNELS, cache=tmp_path)
+    engine.configure(choices, IoPolicy(schedule=request.param), kernels=KERNELS, cache=cache)
     return engine
 
 

@@ -9,6 +9,7 @@ import yaml
 from baseline.layout import load_layout
 from baseline.pack import pack
 from baseline.record import Sizes, record
+from tests.harness.short_runs import shorten
 from tests.models import TINY_MOE
 
 KERNELS = Path(__file__).parents[2] / "kernels"
@@ -56,12 +57,6 @@ def kernels(tmp_path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def cache(tmp_path_factory) -> Path:
-    """Compiled kernels, shared by all tests: their names are hashes of their content."""
-    return tmp_path_factory.mktemp("cache")
-
-
-@pytest.fixture(scope="session")
 def packed(tmp_path_factory) -> Path:
     """The bundled model, packed."""
     folder = tmp_path_factory.mktemp("packed") / "tiny-moe"
@@ -79,3 +74,9 @@ def golden(tmp_path_factory) -> Path:
     sizes = Sizes(prompts=1, prompt_tokens=12, positions=2, decode_tokens=4, windows=1, window_tokens=16)
     record(TINY_MOE, folder / "record", texts, sizes=sizes)
     return folder / "record"
+
+
+@pytest.fixture
+def short(monkeypatch) -> None:
+    """Engine runs of the searches in this process are short."""
+    shorten(monkeypatch.setattr)

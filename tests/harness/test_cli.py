@@ -1,4 +1,7 @@
-"""The command line through real processes: exit status, one clear line, and standard output for results alone."""
+"""The command line: exit status, one clear line, and standard output for results alone.
+
+Through real processes, but for what is refused before or as soon as a model is loaded: that many starts take minutes.
+"""
 
 import json
 import os
@@ -7,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 
@@ -16,6 +19,9 @@ import pytest
 
 from baseline.errors import UsageError
 from baseline.policy import IoPolicy
+from harness import cli
+from harness.models import packed_model
+from harness.paths import BUNDLED
 from tests.models import TINY_MOE, make_checkpoint
 
 ROOT = Path(__file__).parents[2]
@@ -23,8 +29,12 @@ UNPRIVILEGED = pytest.mark.skipif(os.geteuid() == 0, reason="root may write anyw
 
 
 @pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("cache")
+def cache(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """XDG_CACHE_HOME of this module's commands, which find the kernels that other tests have compiled."""
+    home = tmp_path_factory.mktemp("home")
+    (home / "nightforge").mkdir()
+    (home / "nightforge" / "build").symlink_to(cache)
+    return home
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +55,15 @@ def packed(checkpoint: Path, cache: Path, tmp_path_factory: pytest.TempPathFacto
     folder = tmp_path_factory.mktemp("model") / "packed"
     assert run(cache, "pack", str(checkpoint), str(folder)).returncode == 0
     return folder
+
+
+@pytest.fixture(scope="module")
+def bundled(cache: Path) -> Path:
+    """`cache`, the bundled model packed in it: its first use says so, in a line of its own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(cache))
+        packed_model(BUNDLED, lambda line: None)
+    return cache
 
 
 def environment(cache: Path, extra: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -68,6 +87,24 @@ def assert_refused(done: subprocess.CompletedProcess[str], status: int, text: st
     lines = done.stderr.splitlines()
     assert len(lines) == 1 and lines[0].startswith("nightforge: "), done.stderr
     assert text in lines[0]
+
+
+Refused = Callable[..., None]
+
+
+@pytest.fixture
+def refused(cache: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Refused:
+    """Runs a command in this process, where it must be refused: see `assert_refused`."""
+    for name, value in environment(cache).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir(ROOT)
+
+    def check(status: int, text: str, *arguments: str) -> None:
+        capfd.readouterr()
+        returncode = cli.main(arguments)
+        assert_refused(subprocess.CompletedProcess(arguments, returncode, *capfd.readouterr()), status, text)
+
+    return check
 
 
 @pytest.mark.parametrize(
@@ -101,23 +138,22 @@ def assert_refused(done: subprocess.CompletedProcess[str], status: int, text: st
         (("pack", str(TINY_MOE), "DST", "--layout", "spiral"), "layout must be one of whole_expert, got 'spiral'"),
     ],
 )
-def test_bad_usage_is_one_line_and_status_2(cache: Path, arguments: tuple[str, ...], text: str) -> None:
-    assert_refused(run(cache, *arguments), 2, text)
+def test_bad_usage_is_one_line_and_status_2(refused: Refused, arguments: tuple[str, ...], text: str) -> None:
+    refused(2, text, *arguments)
 
 
-def test_bad_values_of_a_loaded_model_are_one_line(cache: Path, packed: Path, tmp_path: Path) -> None:
+def test_bad_values_of_a_loaded_model_are_one_line(refused: Refused, packed: Path, tmp_path: Path) -> None:
     model = f"model={packed}"
-    assert_refused(run(cache, "generate", model, "top_k=99"), 2, "top_k must be from 1 to the model's 2, got 99")
-    assert_refused(run(cache, "generate", model, "prompt="), 2, "prompt is empty")
-    assert_refused(run(cache, "search", model, "op=[expert_down,sort]"), 2, "got 'sort'")
-    assert_refused(run(cache, "search", model, "minutes=-1"), 2, "minutes must be more than 0, got -1.0")
+    refused(2, "top_k must be from 1 to the model's 2, got 99", "generate", model, "top_k=99")
+    refused(2, "prompt is empty", "generate", model, "prompt=")
+    refused(2, "got 'sort'", "search", model, "op=[expert_down,sort]")
+    refused(2, "minutes must be more than 0, got -1.0", "search", model, "minutes=-1")
     if not mx.metal.is_available():
-        only_io = run(cache, "search", model, "target=metal", "op=io")
-        assert_refused(only_io, 2, "an I/O policy can only be timed, on a machine with an Apple GPU")
+        only_io = "an I/O policy can only be timed, on a machine with an Apple GPU"
+        refused(2, only_io, "search", model, "target=metal", "op=io")
     nothing = f"golden={tmp_path}"
-    assert_refused(run(cache, "golden", "check", model, nothing), 2, "holds no golden record")
-    search = run(cache, "search", model, nothing, f"run={tmp_path}/run")
-    assert_refused(search, 2, "holds no golden record")
+    refused(2, "holds no golden record", "golden", "check", model, nothing)
+    refused(2, "holds no golden record", "search", model, nothing, f"run={tmp_path}/run")
 
 
 def test_synth_says_where_and_how_much(cache: Path, tmp_path: Path) -> None:
@@ -175,7 +211,7 @@ def test_generate_streams_text_and_keeps_json_alone(cache: Path, packed: Path) -
 
 
 def test_golden_record_then_check_then_a_corrupt_pack(
-    cache: Path, checkpoint: Path, packed: Path, tmp_path: Path
+    cache: Path, checkpoint: Path, packed: Path, refused: Refused, tmp_path: Path
 ) -> None:
     golden = f"golden={tmp_path / 'golden'}"
     recorded = run(cache, "golden", "record", "--json", f"model={checkpoint}", golden)
@@ -185,11 +221,8 @@ def test_golden_record_then_check_then_a_corrupt_pack(
     assert held.returncode == 0, held.stderr
     report = json.loads(held.stdout)
     assert report["ok"] and report["identical"] and report["max_kl"] == 0.0
-    assert_refused(
-        run(cache, "golden", "check", f"model={packed}", golden, "dtype=bfloat16"),
-        3,
-        "the golden record is of dtype float32, this is bfloat16",
-    )
+    wrong = "the golden record is of dtype float32, this is bfloat16"
+    refused(3, wrong, "golden", "check", f"model={packed}", golden, "dtype=bfloat16")
     changed = Path(shutil.copytree(packed, tmp_path / "changed"))
     layer = changed / "experts" / "layer_00.bin"
     layer.write_bytes(bytes(len(layer.read_bytes())))
@@ -199,28 +232,26 @@ def test_golden_record_then_check_then_a_corrupt_pack(
     assert done.stderr.splitlines()[-1].startswith("nightforge: golden mismatch: prompt 0, position ")
 
 
-def test_another_models_record_is_refused(cache: Path, packed: Path) -> None:
+def test_another_models_record_is_refused(refused: Refused, packed: Path) -> None:
     bundled = ROOT / "baseline" / "golden" / "tiny-moe"
-    assert_refused(
-        run(cache, "golden", "check", f"model={packed}", f"golden={bundled}"), 3, "the golden record is of model "
-    )
+    refused(3, "the golden record is of model ", "golden", "check", f"model={packed}", f"golden={bundled}")
 
 
 @pytest.mark.parametrize("name", ["golden.json", "golden.safetensors"])
-def test_a_corrupt_record_is_refused(cache: Path, packed: Path, tmp_path: Path, name: str) -> None:
+def test_a_corrupt_record_is_refused(refused: Refused, packed: Path, tmp_path: Path, name: str) -> None:
     copy = Path(shutil.copytree(ROOT / "baseline" / "golden" / "tiny-moe", tmp_path / "golden"))
     (copy / name).write_bytes((copy / name).read_bytes()[:-7])
-    assert_refused(run(cache, "golden", "check", f"model={packed}", f"golden={copy}"), 3, f"{name} is corrupt")
+    refused(3, f"{name} is corrupt", "golden", "check", f"model={packed}", f"golden={copy}")
 
 
-def test_a_truncated_or_foreign_pack_is_refused(cache: Path, packed: Path, tmp_path: Path) -> None:
+def test_a_truncated_or_foreign_pack_is_refused(refused: Refused, packed: Path, tmp_path: Path) -> None:
     cut = Path(shutil.copytree(packed, tmp_path / "cut"))
     layer = cut / "experts" / "layer_01.bin"
     os.truncate(layer, layer.stat().st_size - 4096)
-    assert_refused(run(cache, "generate", f"model={cut}"), 3, "layer_01.bin has ")
+    refused(3, "layer_01.bin has ", "generate", f"model={cut}")
     (cut / "manifest.json").write_text('{"format": "zip", "version": 1}')
-    assert_refused(run(cache, "generate", f"model={cut}"), 3, "is of format 'zip'")
-    assert_refused(run(cache, "generate", f"model={tmp_path}"), 2, "is not a packed model")
+    refused(3, "is of format 'zip'", "generate", f"model={cut}")
+    refused(2, "is not a packed model", "generate", f"model={tmp_path}")
 
 
 def test_an_unwritable_run_folder_is_refused(cache: Path, packed: Path, tmp_path: Path) -> None:
@@ -239,9 +270,8 @@ def test_an_unwritable_run_folder_is_refused(cache: Path, packed: Path, tmp_path
         ({"CXX": "", "PATH": "/nowhere"}, "no C++ compiler"),
     ],
 )
-def test_a_search_without_a_compiler_is_one_line(cache: Path, tmp_path: Path, env: dict[str, str], text: str) -> None:
-    run(cache, "generate", "max_tokens=1")  # packs the bundled model, which the first use says in a line of its own
-    assert_refused(run(cache, "search", f"run={tmp_path}/run", env=env), 2, text)
+def test_a_search_without_a_compiler_is_one_line(bundled: Path, tmp_path: Path, env: dict[str, str], text: str) -> None:
+    assert_refused(run(bundled, "search", f"run={tmp_path}/run", env=env), 2, text)
     assert not (tmp_path / "run").exists()
 
 
@@ -316,13 +346,12 @@ def test_a_bug_of_ours_shows_its_traceback(cache: Path) -> None:
     assert done.returncode == 1 and "ZeroDivisionError" in done.stderr
 
 
-def test_ctrl_c_ends_a_search_with_its_record(cache: Path, tmp_path: Path) -> None:
-    run(cache, "generate", "max_tokens=1")  # packs the bundled model
+def test_ctrl_c_ends_a_search_with_its_record(bundled: Path, tmp_path: Path) -> None:
     ledger = tmp_path / "run" / "ledger.tsv"
     process = subprocess.Popen(
         command("search", "--json", f"run={tmp_path}/run", "op=io"),
         cwd=ROOT,
-        env=environment(cache),
+        env=environment(bundled),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -338,25 +367,22 @@ def test_ctrl_c_ends_a_search_with_its_record(cache: Path, tmp_path: Path) -> No
 
 
 def test_json_has_no_infinity() -> None:
-    from harness.cli import finite
-
-    found = finite({"max_kl": float("inf"), "rows": [float("nan"), 1.5], "n": 3})
+    found = cli.finite({"max_kl": float("inf"), "rows": [float("nan"), 1.5], "n": 3})
     assert found == {"max_kl": None, "rows": [None, 1.5], "n": 3}
 
 
 def test_a_resumption_need_not_repeat_what_the_search_began_with(tmp_path: Path) -> None:
-    from harness.cli import with_recorded
     from harness.config import load_config
 
     began = {"target": "metal", "ops": ["qmatvec", "io"], "min_gain": 0.5, "io": {"threads": 3, "cache": "direct"}}
     (tmp_path / "settings.json").write_text(json.dumps(began))
-    config = load_config(with_recorded([f"run={tmp_path}", "io.threads=2", "minutes=9"]))
+    config = load_config(cli.with_recorded([f"run={tmp_path}", "io.threads=2", "minutes=9"]))
     assert (config.target.name, config.op, config.min_gain, config.minutes) == ("metal", ["qmatvec", "io"], 0.5, 9)
     assert (config.io.threads, config.io.cache) == (2, "direct")
-    assert with_recorded(["minutes=9"]) == ["minutes=9"]
+    assert cli.with_recorded(["minutes=9"]) == ["minutes=9"]
     (tmp_path / "settings.json").write_text("[]")
     with pytest.raises(UsageError, match="not the record of a search"):
-        with_recorded([f"run={tmp_path}"])
+        cli.with_recorded([f"run={tmp_path}"])
 
 
 def test_text_options_are_taken_as_they_are() -> None:

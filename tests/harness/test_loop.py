@@ -26,6 +26,8 @@ import json, sys
 from pathlib import Path
 from harness.loop import search
 from harness.settings import SearchSettings
+from tests.harness.short_runs import shorten
+shorten(setattr)
 given = json.loads(sys.argv[1])
 paths = {name: Path(given.pop(name)) for name in ("run", "packed", "kernels", "cache", "golden")}
 summary = search(SearchSettings(**paths, **given))
@@ -50,7 +52,7 @@ class Recorder:
 
 
 @pytest.fixture
-def settings(tmp_path, packed, golden, cache, kernels):
+def settings(tmp_path, packed, golden, cache, kernels, short):
     """A search of qmatvec with one faster variant."""
     write_variant(kernels, "fast", FAST, bits="2, 4, 8")
     return SearchSettings(

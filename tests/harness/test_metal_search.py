@@ -11,12 +11,11 @@ import time
 import pytest
 
 from baseline.errors import UsageError
-from harness import confirm, judge, targets
+from harness import targets
 from harness.candidate import Stage, Status
 from harness.display import print_summary
 from harness.ledger import encode, load_rows, unmeasured
 from harness.loop import search
-from harness.measure import EnginePlan
 from harness.report import write_report
 from harness.sandbox import environment
 from harness.settings import SearchSettings
@@ -65,14 +64,6 @@ def settings(tmp_path, packed, golden, cache, kernels, on):
         timeout_s=20.0,
         candidates=1,
     )
-
-
-@pytest.fixture
-def short(monkeypatch):
-    """Engine runs that are long enough for a test: the emulator is slow."""
-    plan = EnginePlan(blocks=3, tokens=2, prompt=1)
-    monkeypatch.setattr(judge, "EnginePlan", lambda blocks=3: dataclasses.replace(plan, blocks=blocks))
-    monkeypatch.setattr(confirm, "ENGINE", plan)
 
 
 def rows_of(settings):

@@ -1,22 +1,24 @@
 """Every CPU variant against the float64 oracle; the plain kernel's own error is the unit of tolerance."""
 
+import functools
 import platform
 import re
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from baseline.contract import Case, Contract, load_contract
+from baseline.contract import Case, load_contract
+from baseline.contract import key as key_of
 from baseline.elements import Array, widen
 from baseline.reference import oracle
 from baseline.samples import poisoned_outputs, sample_inputs
 from baseline.targets import cpu
 from baseline.variant import Choice, Variant, list_variants
+from harness.build import OpLibrary, build
+from harness.targets import Cpu
 from harness.verify import cut
 from tests.kernel_call import KERNELS, OPS, PACKED_OPS, call, guarded
 
@@ -31,25 +33,32 @@ CONTRACTS = {op: load_contract(KERNELS / op) for op in OPS}
 Errors = dict[tuple[int, str], float]  # by the case's place in the contract, and the output
 
 
+Libraries = Mapping[tuple[str, str], OpLibrary]
+
+
 @pytest.fixture(scope="module")
-def libraries(tmp_path_factory: pytest.TempPathFactory) -> Mapping[tuple[str, str], cpu.Library]:
-    """Each runnable variant with its default tunables, built for all check cases that it supports."""
-    folder = tmp_path_factory.mktemp("cache")
-    with ThreadPoolExecutor(2) as pool:
-        built = pool.map(lambda key: _build(Choice.defaults(VARIANTS[key[0]][key[1]]), folder), RUNNABLE)
-        return dict(zip(RUNNABLE, built, strict=True))
+def libraries(cache: Path) -> Libraries:
+    """Each runnable variant with its default tunables, built as a search does, for all shapes that it supports."""
+    found: dict[tuple[str, str], OpLibrary] = {}
+    for op, name in RUNNABLE:
+        built, library = build(Choice.defaults(VARIANTS[op][name]), CONTRACTS[op], Cpu(), cache)
+        assert library is not None, built
+        found[op, name] = library
+    return found
 
 
 def _cases(variant: Variant) -> list[Case]:
     return [case for case in CONTRACTS[variant.op].check if variant.supports_instance(case.constants)]
 
 
-def _build(choice: Choice, folder: Path, cases: list[Case] | None = None) -> cpu.Library:
-    instances = [case.constants for case in (cases or _cases(choice.variant))]
-    return cpu.build(choice, CONTRACTS[choice.variant.op], instances, folder)
+def _build(choice: Choice, folder: Path, cases: list[Case]) -> OpLibrary:
+    """A choice for a few cases alone."""
+    contract = CONTRACTS[choice.variant.op]
+    entries = Cpu().build(choice, contract, [case.constants for case in cases], folder)
+    return OpLibrary(choice, contract, Cpu(), {key_of(c.constants): e for c, e in zip(cases, entries, strict=True)})
 
 
-@cache
+@functools.cache
 def _sample(op: str, case_index: int, seed: int) -> tuple[dict[str, Array], dict[str, Array]]:
     """Guarded inputs and the oracle's outputs, shared by all variants."""
     case = CONTRACTS[op].check[case_index]
@@ -58,41 +67,40 @@ def _sample(op: str, case_index: int, seed: int) -> tuple[dict[str, Array], dict
     return {name: guarded(array) for name, array in inputs.items()}, oracle(op, case.constants, inputs)
 
 
-def _run(
-    library: cpu.Library, symbol: str, contract: Contract, case: Case, seed: int, threads: int
-) -> dict[str, Array]:
+def _run(library: OpLibrary, case: Case, seed: int, threads: int) -> dict[str, Array]:
+    contract, built = library.contract, library.call(case)
     inputs, _ = _sample(contract.op, contract.check.index(case), seed)
     before = {name: array.copy() for name, array in inputs.items()}
     outputs = {name: guarded(array) for name, array in poisoned_outputs(contract, case).items()}
-    call(library.path, symbol, contract, case, inputs, outputs, threads)
+    call(Path(built["library"]), built["symbol"], contract, case, inputs, outputs, threads)
     for name, array in inputs.items():
         assert np.array_equal(array, before[name]), f"{name} was changed"
     return {t.name: widen(outputs[t.name], contract.element_type(t, case.constants)) for t in contract.outputs}
 
 
-def _error(library: cpu.Library, symbol: str, contract: Contract, case: Case, threads: int) -> dict[str, float]:
+def _error(library: OpLibrary, case: Case, threads: int) -> dict[str, float]:
     """By output the largest error of the seeds, relative to each one's largest element; NaN if one is unwritten."""
+    contract = library.contract
     errors: dict[str, list[float]] = {tensor.name: [] for tensor in contract.outputs}
     for seed in SEEDS:
         exact = _sample(contract.op, contract.check.index(case), seed)[1]
-        for name, got in _run(library, symbol, contract, case, seed, threads).items():
+        for name, got in _run(library, case, seed, threads).items():
             errors[name].append(np.abs(got - exact[name]).max() / np.abs(exact[name]).max())
     return {name: float(np.max(found)) for name, found in errors.items()}
 
 
-def _errors(library: cpu.Library, op: str, cases: list[Case], threads: int) -> Errors:
-    contract = CONTRACTS[op]
+def _errors(library: OpLibrary, threads: int) -> Errors:
     return {
-        (contract.check.index(case), name): error
-        for case, symbol in zip(cases, library.symbols, strict=True)
-        for name, error in _error(library, symbol, contract, case, threads).items()
+        (library.contract.check.index(case), name): error
+        for case in library.check_cases
+        for name, error in _error(library, case, threads).items()
     }
 
 
 @pytest.fixture(scope="module")
-def noise(libraries: Mapping[tuple[str, str], cpu.Library]) -> Mapping[str, Errors]:
+def noise(libraries: Libraries) -> Mapping[str, Errors]:
     """The plain kernel's errors."""
-    return {op: _errors(libraries[op, "plain"], op, _cases(VARIANTS[op]["plain"]), 2) for op in OPS}
+    return {op: _errors(libraries[op, "plain"], 2) for op in OPS}
 
 
 @pytest.mark.parametrize("op", OPS)
@@ -111,10 +119,10 @@ def test_variant_matches_the_oracle(
     op: str,
     name: str,
     threads: int,
-    libraries: Mapping[tuple[str, str], cpu.Library],
+    libraries: Libraries,
     noise: Mapping[str, Errors],
 ) -> None:
-    for key, error in _errors(libraries[op, name], op, _cases(VARIANTS[op][name]), threads).items():
+    for key, error in _errors(libraries[op, name], threads).items():
         assert error <= TOLERANCE * noise[op][key], (key, CONTRACTS[op].check[key[0]])
 
 
@@ -126,7 +134,7 @@ def test_tunables_do_not_change_what_is_computed(
     few = {"BITS": (3, 4), "GROUP": (32,)}
     cases = [c for c in _cases(variant) if all(c.constants.get(n, kept[0]) in kept for n, kept in few.items())]
     choice = Choice(variant, {name: values[-1] for name, values in variant.tunables.items()})
-    for key, error in _errors(_build(choice, tmp_path, cases), op, cases, 2).items():
+    for key, error in _errors(_build(choice, tmp_path, cases), 2).items():
         assert error <= TOLERANCE * noise[op][key], (key, CONTRACTS[op].check[key[0]])
 
 
@@ -149,15 +157,15 @@ def test_narrower_vectors_compute_the_same(
     cases = [c for c in _cases(variant) if c.constants.get("GROUP", 32) == 32]
     assert cpu.missing_features(VARIANTS["qmatvec"]["permute"]) == ("__AVX512F__",)
     library = _build(Choice.defaults(variant), tmp_path, cases)
-    for key, error in _errors(library, op, cases, 2).items():
+    for key, error in _errors(library, 2).items():
         assert error <= TOLERANCE * noise[op][key], (key, CONTRACTS[op].check[key[0]])
 
 
 @pytest.mark.parametrize(("op", "name"), RUNNABLE)
-def test_the_order_of_summation_is_fixed(op: str, name: str, libraries: Mapping[tuple[str, str], cpu.Library]) -> None:
-    library, contract = libraries[op, name], CONTRACTS[op]
-    for case, symbol in zip(_cases(VARIANTS[op][name]), library.symbols, strict=True):
-        first, second = (_run(library, symbol, contract, case, 0, 2) for _ in range(2))
+def test_the_order_of_summation_is_fixed(op: str, name: str, libraries: Libraries) -> None:
+    library = libraries[op, name]
+    for case in library.check_cases:
+        first, second = (_run(library, case, 0, 2) for _ in range(2))
         assert all(first[output].tobytes() == second[output].tobytes() for output in first)
 
 
@@ -198,19 +206,18 @@ def test_the_tolerance_rejects_a_wrong_kernel(
     broken = replace(plain, helpers=helpers, body=body)
     cases = [c for c in _cases(plain) if c.constants["T"] == "float32" and int(c.constants.get("BITS", 0)) < 6]
     library = _build(Choice.defaults(broken), tmp_path, cases)
-    errors = _errors(library, op, cases, 1)
+    errors = _errors(library, 1)
     assert any(not error <= TOLERANCE * noise[op][key] for key, error in errors.items())
 
 
 @pytest.mark.parametrize("op", OPS)
-def test_variants_agree_at_the_bench_shape(op: str, tmp_path: Path) -> None:
+def test_variants_agree_at_the_bench_shape(op: str, libraries: Libraries) -> None:
     contract, bench = CONTRACTS[op], CONTRACTS[op].bench[0]
     one = cut(contract, bench)  # sizes as in the bench, a single row
     inputs = sample_inputs(contract, one, np.random.default_rng(7))
     exact = oracle(op, one.constants, inputs)
-    for variant in (VARIANTS[op][name] for owner, name in RUNNABLE if owner == op):
-        library = _build(Choice.defaults(variant), tmp_path, [bench])
+    for built in (library.call(one) for (owner, _), library in libraries.items() if owner == op):
         outputs = poisoned_outputs(contract, one)
-        call(library.path, library.symbols[0], contract, one, inputs, outputs, library.threads)
+        call(Path(built["library"]), built["symbol"], contract, one, inputs, outputs, built["threads"])
         for name, expected in exact.items():
             assert np.abs(outputs[name] - expected).max() <= 1e-5 * np.abs(expected).max()

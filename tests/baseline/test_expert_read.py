@@ -1,12 +1,9 @@
-"""The read pool and the two primitives, without a model."""
+"""The primitive `expert_read`: records, errors, odd disks, and the buffers that are read into."""
 
 import itertools
 import os
 import subprocess
 import sys
-import threading
-import time
-from pathlib import Path
 
 import mlx.core as mx
 import numpy as np
@@ -15,25 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from baseline import native
-
-STRIDE = 8192
-EXPERTS = 6
-METHODS = [False, True] if native.uring_available() else [False]
-
-
-@pytest.fixture(scope="module")
-def packed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, np.ndarray]:
-    path = tmp_path_factory.mktemp("packed") / "layer_07.bin"
-    records = np.random.default_rng(0).integers(0, 256, (EXPERTS, STRIDE), dtype=np.uint8)
-    path.write_bytes(records.tobytes())
-    return path, records
-
-
-def read(path: Path, indices: object, *, direct: bool = False, **options: object) -> list[mx.array]:
-    file = native.ExpertFile(str(path), 7, EXPERTS, STRIDE, direct)
-    arrays = native.expert_read(file, mx.array(indices), **options)
-    mx.eval(arrays)
-    return arrays
+from tests.expert_files import EXPERTS, METHODS, STRIDE, read
 
 
 @settings(deadline=None, max_examples=60)
@@ -272,87 +251,6 @@ def test_a_buffer_that_is_being_read_into_waits_for_the_read(packed):
         assert np.array_equal(np.array(got).view(np.uint8), packed[1][[5] * 64])
 
 
-def by_slot(records: mx.array, slots: mx.array) -> np.ndarray:
-    return np.array(records).view(np.uint8)[np.array(slots)]
-
-
-@settings(deadline=None, max_examples=40)
-@given(
-    tokens=st.lists(st.lists(st.integers(0, EXPERTS - 1), min_size=3, max_size=3), min_size=1, max_size=12),
-    layers=st.integers(1, 3),
-    uring=st.sampled_from(METHODS),
-    ahead=st.integers(1, 5),
-)
-def test_reading_ahead_changes_where_records_lie_and_nothing_else(packed, tokens, layers, uring, ahead):
-    """`ahead` tokens are evaluated at once, so that their buffers are taken before they are read into."""
-    path, records = packed
-    file = native.ExpertFile(str(path), 7, EXPERTS, STRIDE, True)
-    chain = [native.Prefetch(file, 2, 1, uring) for _ in range(layers)]
-    for one, after in zip(chain, [*chain[1:], chain[0]], strict=True):
-        one.set_next(after)
-    before = native.counters()
-    for start in range(0, len(tokens), ahead):
-        found = [
-            native.expert_read(file, mx.array(experts), [(mx.uint32, [2], 64)], 2, 1, uring, prefetch)
-            for experts in tokens[start : start + ahead]
-            for prefetch in chain
-        ]
-        mx.eval(found)
-        for (got, view, slots), experts in zip(found, np.repeat(tokens[start:], layers, axis=0), strict=False):
-            assert np.array_equal(by_slot(got, slots), records[experts])
-            assert np.array_equal(by_slot(view, slots), records[experts, 64:72])
-            assert sorted(slots.tolist()) == [0, 1, 2]
-    after = native.counters()
-    assert after["prefetch_hit_bytes"] - before["prefetch_hit_bytes"] <= len(tokens) * layers * 3 * STRIDE
-    assert after["prefetch_hit_bytes"] <= after["prefetched_bytes"] <= after["read_bytes"]
-
-
-def test_what_the_previous_token_used_is_not_read_again(packed):
-    file = native.ExpertFile(str(packed[0]), 7, EXPERTS, STRIDE, False)
-    prefetch = native.Prefetch(file, 1, 1, False)
-    prefetch.set_next(prefetch)
-
-    def token(experts: list[int]) -> int:
-        """Bytes of it that were there."""
-        before = native.counters()["prefetch_hit_bytes"]
-        records, slots = native.expert_read(file, mx.array(experts), [], 1, 1, False, prefetch)
-        mx.eval(records)
-        assert np.array_equal(by_slot(records, slots), packed[1][experts])
-        return native.counters()["prefetch_hit_bytes"] - before
-
-    def settle(nbytes: int) -> None:
-        """Wait until so many bytes more have been read ahead than when the last token began."""
-        until = time.monotonic() + 20
-        while native.counters()["prefetched_bytes"] < nbytes:
-            assert time.monotonic() < until
-            time.sleep(0.001)
-
-    start = native.counters()["prefetched_bytes"]
-    assert token([0, 1, 2]) == 0
-    settle(start + 3 * STRIDE)
-    assert token([2, 3, 0]) == 2 * STRIDE
-    settle(start + 6 * STRIDE)
-    assert token([4, 5, 1]) == 0
-
-
-def test_a_failed_read_ahead_is_an_error_only_where_the_expert_is_needed(packed, tmp_path):
-    path = tmp_path / "cut.bin"
-    path.write_bytes(packed[0].read_bytes())
-    file = native.ExpertFile(str(path), 7, EXPERTS, STRIDE, False)
-    prefetch = native.Prefetch(file, 1, 1, False)
-    prefetch.set_next(prefetch)
-    mx.eval(native.expert_read(file, mx.array([0, 4]), [], 1, 1, False, prefetch))
-    mx.eval(native.expert_read(file, mx.array([4, 0]), [], 1, 1, False, prefetch))
-    os.truncate(path, 2 * STRIDE)
-    for _ in range(2):  # the first may find expert 4 read before the cut
-        mx.eval(native.expert_read(file, mx.array([0, 1]), [], 1, 1, False, prefetch))
-    with pytest.raises(RuntimeError, match="layer 7, expert 4: the file ends"):
-        mx.eval(native.expert_read(file, mx.array([0, 4]), [], 1, 1, False, prefetch))
-    records, slots = native.expert_read(file, mx.array([1, 0]), [], 1, 1, False, prefetch)
-    mx.eval(records)
-    assert np.array_equal(by_slot(records, slots), packed[1][[1, 0]])
-
-
 def test_idle_buffers_stay_within_their_limit(packed):
     native.limit_buffers(4 << 20)
     try:
@@ -364,112 +262,3 @@ def test_idle_buffers_stay_within_their_limit(packed):
         assert native.counters()["buffer_bytes"] <= 4 << 20
     finally:
         native.limit_buffers(256 << 20)
-
-
-ADD = r"""
-extern "C" void add(const void* const* in, void* const* out, const long* dims, int thread, int n_threads) {
-  auto a = static_cast<const float*>(in[0]); auto b = static_cast<const float*>(in[1]);
-  long n = dims[0], begin = n * thread / n_threads, end = n * (thread + 1) / n_threads;
-  for (long i = begin; i < end; ++i) static_cast<float*>(out[0])[i] = a[i] + 2 * b[i];
-  static_cast<int*>(out[1])[thread] = thread + 1;
-}
-"""
-
-
-@pytest.fixture(scope="module")
-def library(tmp_path_factory: pytest.TempPathFactory) -> str:
-    folder = tmp_path_factory.mktemp("kernel")
-    (folder / "add.cpp").write_text(ADD)
-    subprocess.run(
-        [
-            os.environ.get("CXX", "c++"),
-            "-std=c++20",
-            "-shared",
-            "-fPIC",
-            "-o",
-            folder / "add.so",
-            folder / "add.cpp",
-        ],
-        check=True,
-    )
-    return str(folder / "add.so")
-
-
-@settings(deadline=None, max_examples=25)
-@given(n=st.integers(1, 3000), threads=st.integers(1, 6))
-def test_a_kernel_runs_in_the_graph_on_all_its_threads(library, n, threads):
-    a, b = mx.random.normal((n, 2))[:, 0], mx.random.normal((n,))
-    kernel = native.CpuKernel(library, "add", threads)
-    y, seen = kernel([a * 3, b], [(n,), (threads,)], [mx.float32, mx.int32], [n])
-    assert mx.array_equal(y - 1, a * 3 + 2 * b - 1)
-    assert seen.tolist() == list(range(1, threads + 1))
-
-
-def test_a_kernel_runs_outside_the_graph(library):
-    a, b, out = (np.arange(8, dtype=np.float32) for _ in range(3))
-    seen = np.zeros(2, np.int32)
-    kernel = native.CpuKernel(library, "add", 2)
-    seconds = kernel.run([a.ctypes.data, b.ctypes.data], [out.ctypes.data, seen.ctypes.data], [8], 5)
-    assert len(seconds) == 5 and all(s > 0 for s in seconds) and kernel.seconds >= sum(seconds) / 2
-    assert np.array_equal(out, a + 2 * b)
-
-
-def test_a_library_without_the_symbol_is_refused(library):
-    with pytest.raises(RuntimeError, match="has no symbol subtract"):
-        native.CpuKernel(library, "subtract", 1)
-
-
-def test_no_thread_is_started_by_a_call(packed, library):
-    native.reserve_threads(8)
-    kernel = native.CpuKernel(library, "add", 8)
-    a = mx.ones(64)
-
-    def call() -> None:
-        for uring in METHODS:
-            read(packed[0], [0, 1, 2, 3], direct=uring, threads=16, reads_per_expert=2, uring=uring)
-        mx.eval(kernel([a, a], [(64,), (8,)], [mx.float32, mx.int32], [64]))
-
-    call()  # MLX starts its stream's thread at first use
-    before, pool = native_threads(), native.pool_size()
-    for _ in range(50):
-        call()
-    assert native_threads() == before and native.pool_size() == pool
-
-
-def native_threads() -> int:
-    tasks = Path("/proc/self/task")
-    return len(list(tasks.iterdir())) if tasks.exists() else threading.active_count()
-
-
-def test_the_graph_holds_no_python_object(packed, library):
-    """Else MLX's stream thread would need the GIL to drop it, and mx.clear_cache() waits for that thread with the GIL
-    held: a deadlock, met in mlx_lm's generate_step."""
-    kernel = native.CpuKernel(library, "add", 2)
-    for _ in range(20):
-        file = native.ExpertFile(str(packed[0]), 7, EXPERTS, STRIDE, False)
-        (records,) = native.expert_read(file, mx.array([1, 2]))
-        y, _ = kernel(
-            [records.view(mx.float32)[0], records.view(mx.float32)[1]], [(2048,), (2,)], [mx.float32, mx.int32], [2048]
-        )
-        mx.async_eval(y)
-        mx.clear_cache()
-
-
-def test_jobs_of_several_callers_share_the_pool(packed):
-    native.reserve_threads(4)
-    failures: list[str] = []
-
-    def reader(expert: int) -> None:
-        stream = mx.new_stream(mx.cpu)
-        file = native.ExpertFile(str(packed[0]), 7, EXPERTS, STRIDE, False)
-        for _ in range(100):
-            (got,) = native.expert_read(file, mx.array([expert] * 4), threads=4, stream=stream)
-            if not np.array_equal(np.array(got).view(np.uint8), packed[1][[expert] * 4]):
-                failures.append(f"expert {expert}")
-
-    threads = [threading.Thread(target=reader, args=(e,)) for e in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert not failures
