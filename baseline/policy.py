@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+import mlx.core as mx
+
 from baseline.errors import UsageError
 
 CACHES = ("os", "direct", "mapped")
@@ -9,6 +11,12 @@ SCHEDULES = ("graph", "eager")
 METHODS = ("auto", "uring", "pread")
 STREAMS = ("shared", "own")
 PREFETCHES = ("none", "previous")
+
+
+def caches() -> tuple[str, ...]:
+    """Those of CACHES that this build of MLX has: mapped memory is no GPU's, and its allocator must be the CPU's."""
+    gpu = mx.metal.is_available() or mx.cuda.is_available()
+    return tuple(cache for cache in CACHES if not (gpu and cache == "mapped"))
 
 
 @dataclass(frozen=True)

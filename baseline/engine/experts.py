@@ -17,7 +17,7 @@ from baseline.engine.combine import Products
 from baseline.engine.kernels import Kernel
 from baseline.errors import UsageError
 from baseline.manifest import LayerEntry
-from baseline.policy import IoPolicy
+from baseline.policy import IoPolicy, caches
 
 PROJECTIONS = ("gate_proj", "up_proj", "down_proj")
 
@@ -58,7 +58,7 @@ def weighted_sums(
 
 def mapped_experts(file: native.ExpertFile) -> native.MappedExperts:
     """All records of a file, in the page cache. RuntimeError where it is too short; UsageError beside a GPU."""
-    if mx.metal.is_available() or mx.cuda.is_available():
+    if "mapped" not in caches():
         raise UsageError("io.cache=mapped is for MLX's CPU build, and this one has a GPU; io.cache=os works everywhere")
     return native.MappedExperts(file)
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from optuna.trial import Trial
 
+from baseline.policy import caches
 from baseline.variant import Choice, Variant
 from harness.candidate import IO, Candidate, Configuration, KernelSpec, identify
 from harness.ledger import Row, unmeasured
@@ -16,7 +17,7 @@ VARIANT = "variant"  # the knob of an op that is not one of its variant's tunabl
 IO_SPACE: Mapping[str, tuple[int | str, ...]] = {
     "threads": (1, 2, 4, 8),
     "reads_per_expert": (1, 2, 4),
-    "cache": ("os", "direct"),
+    "cache": caches(),
     "schedule": ("graph", "eager"),
     "method": ("auto", "pread"),
     "stream": ("shared", "own"),

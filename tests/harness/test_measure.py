@@ -29,12 +29,12 @@ def arms(kernels, cache, tmp_path):
     return run
 
 
-def test_twice_the_work_takes_twice_the_time(arms):
-    benched = arms("for (int again = 0; again < 2; ++again) {" + RIGHT + 'asm volatile("" ::: "memory"); }', RIGHT)
+def test_four_times_the_work_takes_some_four_times_as_long(arms):
+    benched = arms("for (int again = 0; again < 4; ++again) {" + RIGHT + 'asm volatile("" ::: "memory"); }', RIGHT)
     assert benched.ran and len(benched.champion_s) == len(benched.candidate_s) == 20
-    assert median(benched.champion_s) > 1.5 * median(benched.candidate_s) > 0
+    assert median(benched.champion_s) > 2 * median(benched.candidate_s) > 0
     assert benched.speedup.low < benched.speedup.value < benched.speedup.high
-    assert benched.speedup.value == pytest.approx(2, rel=0.25)
+    assert 2 < benched.speedup.value < 6  # what is near in time shares the machine's other work, not all of it
 
 
 def test_equal_arms_are_about_equal(arms):
