@@ -8,9 +8,11 @@ from typing import Any
 import mlx.core as mx
 import mlx.nn as nn
 from mlx_lm.models import gated_delta
+from mlx_lm.models.cache import ArraysCache
 
 from baseline import native
 from baseline.contract import Instance
+from baseline.engine.compiled import is_one_token
 from baseline.engine.conv import Activated, KernelConv, activates
 from baseline.engine.namespace import in_namespace
 
@@ -86,6 +88,23 @@ class Recurrence:
         return y, state
 
 
+def is_filled(cache: Any) -> bool:
+    """Whether a cache is one that `stepped` can take apart: of tokens before this one, and equally many everywhere."""
+    if type(cache) is not ArraysCache or cache.lengths is not None:
+        return False
+    return cache[0] is not None and cache[1] is not None
+
+
+def stepped(
+    call: Callable[..., mx.array], layer: nn.Module, x: mx.array, conv: mx.array, state: mx.array
+) -> tuple[mx.array, mx.array, mx.array]:
+    """A layer's call for one token, without side effects: x [1, 1, H] and what the cache holds -> y, and that anew."""
+    cache = ArraysCache(size=2)
+    cache[0], cache[1] = conv, state
+    y = call(layer, x, None, cache)
+    return y, cache[0], cache[1]
+
+
 class KernelDelta(nn.Module):
     """A gated delta-net layer of mlx-lm, which it wraps, with a `Recurrence` that can be set.
 
@@ -106,17 +125,21 @@ class KernelDelta(nn.Module):
         if activates(type(layer), "conv1d"):
             layer.conv1d, names["nn"] = self.conv, Activated()
         self.call = in_namespace(call, names)
+        self.one: Callable[[mx.array, mx.array, mx.array], tuple[mx.array, mx.array, mx.array]] | None = None
 
     def __call__(self, x: mx.array, mask: mx.array | None = None, cache: Any = None) -> mx.array:
         """(x [B, T, H], mask [B, T], the layer's cache) -> [B, T, H], as the layer's own call.
 
         A long prompt goes through the layer in parts, which its cache connects: less memory, and the same outputs.
         """
+        if self.one is not None and is_one_token(x) and mask is None and is_filled(cache):
+            y, cache[0], cache[1] = self.one(x, cache[0], cache[1])
+            return y
         if cache is None or cache.lengths is not None or x.shape[1] <= PART:
             return self._some(x, mask, cache)
         parts = [slice(start, start + PART) for start in range(0, x.shape[1], PART)]
-        y = [self._some(x[:, part], None if mask is None else mask[:, part], cache) for part in parts]
-        return mx.concatenate(y, axis=1)
+        ys = [self._some(x[:, part], None if mask is None else mask[:, part], cache) for part in parts]
+        return mx.concatenate(ys, axis=1)
 
     def _some(self, x: mx.array, mask: mx.array | None, cache: Any) -> mx.array:
         y: mx.array = self.call(self.layer, x, mask, cache)
@@ -127,6 +150,10 @@ class KernelDelta(nn.Module):
     def configure(self, kernel: native.CpuKernel | None, dtype: mx.Dtype) -> None:
         """Set the kernel, which takes activations of dtype; None leaves the recurrence to mlx-lm."""
         self.recurrence.kernel, self.recurrence.dtype = kernel, dtype
+
+    def compile(self, on: bool) -> None:
+        """Build the graph of one token anew, at its next call; or leave all calls as they are."""
+        self.one = mx.compile(partial(stepped, self.call, self.layer)) if on else None
 
     def instance(self, dtype: mx.Dtype) -> Instance:
         """The compile-time constants of this layer's step."""

@@ -16,6 +16,7 @@ from mlx_lm.utils import load_tokenizer
 from baseline import native
 from baseline.contract import Instance
 from baseline.engine.attention import KernelAttention
+from baseline.engine.compiled import CompiledBlock
 from baseline.engine.conv import KernelConv
 from baseline.engine.delta import KernelDelta
 from baseline.engine.experts import StreamingExperts
@@ -70,6 +71,7 @@ class Engine:
         self.linears = [m for m in modules if isinstance(m, KernelLinear)]
         self.deltas = [m for m in modules if isinstance(m, KernelDelta)]
         self.attentions = [m for m in modules if isinstance(m, KernelAttention)]
+        self.blocks = [m for m in modules if isinstance(m, CompiledBlock)]
         self.configure()
 
     @classmethod
@@ -95,7 +97,8 @@ class Engine:
     ) -> None:
         """Set the variant of each op and the I/O policy; an op that `choices` does not name runs on MLX's own.
 
-        Beside CPU variants, attention and the delta-nets' convolutions run on kernels of the engine's own.
+        Beside CPU variants, attention and the delta-nets' convolutions run on kernels of the engine's own, and what
+        stays the same from token to token is compiled.
 
         kernels is the folder of the contracts, cache that of the compiled libraries. Raises what a build raises.
         """
@@ -124,6 +127,11 @@ class Engine:
         fixed: list[KernelAttention | KernelConv] = [*self.attentions, *(delta.conv for delta in self.deltas)]
         for module in fixed:
             module.configure(cache if on_cpu else None)
+        # What is evaluated in the middle of a token, or on a stream of its own thread, is no graph to be kept.
+        kept = on_cpu and io.schedule == "graph" and io.stream == "shared"
+        compiled: list[CompiledBlock | KernelDelta] = [*self.blocks, *self.deltas]
+        for layer_part in compiled:
+            layer_part.compile(kept)
 
     def _find(self, op: str, instance: Instance | None) -> native.CpuKernel | None:
         return self.kernels[op].find(instance) if op in self.kernels else None

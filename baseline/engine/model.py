@@ -13,6 +13,7 @@ from mlx_lm.utils import _get_classes, load_config, load_model, load_tokenizer
 from baseline import native
 from baseline.engine.attention import KernelAttention, is_attention
 from baseline.engine.combine import combines
+from baseline.engine.compiled import CompiledBlock
 from baseline.engine.delta import KernelDelta, is_delta_net
 from baseline.engine.experts import StreamingExperts
 from baseline.engine.linear import KernelLinear
@@ -42,7 +43,7 @@ def load_streamed(
     """The mlx-lm model of a packed folder, its modules swapped for those that stream and take kernels.
 
     StreamingExperts stand in place of SwitchGLU, KernelLinear of QuantizedLinear, KernelDelta of gated delta-nets,
-    KernelAttention of attention.
+    KernelAttention of attention, CompiledBlock of the blocks that hold the experts.
     """
     config = override_top_k(load_config(folder), top_k)
     model_class, arguments = _get_classes(config)
@@ -55,6 +56,9 @@ def load_streamed(
     swap(model, {path: KernelLinear(m) for path, m in model.named_modules() if type(m) is nn.QuantizedLinear})
     swap(model, {path: KernelDelta(m) for path, m in model.named_modules() if is_delta_net(m)})
     swap(model, {path: KernelAttention(m) for path, m in model.named_modules() if is_attention(m)})
+    every = dict(model.named_modules())
+    blocks = {layer.path.rpartition(".")[0] for layer in manifest.layers}
+    swap(model, {path: CompiledBlock(every[path]) for path in blocks})
     model.eval()
     mx.eval(model.parameters())
     for _, weights in tree_flatten(model.parameters()):
