@@ -8,20 +8,13 @@ namespace nightforge {
 // Longer than what MLX computes between two kernels of a token, and far shorter than a token.
 constexpr auto kPatience = std::chrono::microseconds(200);
 
-static void relax() {
-#if defined(__x86_64__) || defined(__i386__)
-  __builtin_ia32_pause();
-#elif defined(__aarch64__)
-  asm volatile("isb");  // `yield` takes no time there
-#endif
-}
-
-// Waits, on a core of its own, until `done` or until patience ends.
+// Waits until `done` or until patience ends, on a core that it yields to whoever else has work: MLX's main thread, above
+// all, which prepares what comes next.
 template <class Done>
 static void spin_until(Done done) {
   auto deadline = std::chrono::steady_clock::now() + kPatience;
   for (int turn = 1; !done(); ++turn) {
-    relax();
+    std::this_thread::yield();
     if (turn % 64 == 0 && std::chrono::steady_clock::now() > deadline) return;
   }
 }

@@ -17,10 +17,24 @@ typedef std::int16_t vshort __attribute__((vector_size(4 * LANES)));
 
 inline vfloat floats(vint whole) { return __builtin_convertvector(whole, vfloat); }
 
+// What the weights' middle makes of a step's activations, lane by lane. Products are summed with weights around it: a
+// group's scale * sum(x * q) would cancel with its bias * sum(x), as biases are near -scale * middle, and leave both
+// their errors. `high` is that of the first limb where 32 bits do not hold all, at 8 bits.
+struct Middle {
+    alignas(64) int32 low[LANES], high[LANES];
+
+    static Middle of(vint low, vint high) {
+        Middle middle;
+        std::memcpy(middle.low, &low, sizeof(low));
+        std::memcpy(middle.high, &high, sizeof(high));
+        return middle;
+    }
+};
+
 // ---- sums of products of bytes -----------------------------------------------------------------------
 
 // A row's sums over one step, a limb at a time: `add` takes bytes of weights, 0 to WEIGHT_LIMIT, four a lane, and
-// the limbs of the activations beside them; `total` puts the limbs together.
+// the limbs of the activations beside them; `total` puts the limbs together, less what the weights' middle makes.
 #if defined(__AVX512VNNI__) || defined(__AVXVNNI__) || defined(__ARM_FEATURE_DOTPROD)
 
 constexpr bool DOTS_OF_BYTES = true;  // one instruction does it
@@ -47,9 +61,15 @@ struct LimbSums {
     inline __attribute__((always_inline)) void add(vuint weights, const vint (&x)[LIMBS]) {
         for (int i = 0; i < LIMBS; ++i) limbs[i] = dot_of_bytes(limbs[i], weights, x[i]);
     }
-    inline __attribute__((always_inline)) vfloat total() const {
-        if constexpr (BITS < 8) return floats((((limbs[0] << 8) + limbs[1]) << 8) + limbs[2]);
-        return floats(limbs[0]) * 65536.0f + floats((limbs[1] << 8) + limbs[2]);  // 32 bits hold no more
+    inline __attribute__((always_inline)) vfloat total(const Middle& middle) const {
+        const vint low = (limbs[1] << 8) + limbs[2] - load<vint>(middle.low);
+        if constexpr (BITS < 8) return floats((limbs[0] << 16) + low);
+        return floats(limbs[0] - load<vint>(middle.high)) * 65536.0f + floats(low);  // 32 bits hold no more
+    }
+    template <int MIDDLE>
+    inline Middle times() const {
+        const vint low = (BITS < 8 ? limbs[0] << 16 : vint{}) + (limbs[1] << 8) + limbs[2];
+        return Middle::of(low * MIDDLE, limbs[0] * MIDDLE);
     }
 };
 
@@ -86,8 +106,14 @@ struct LimbSums {
     inline __attribute__((always_inline)) void add(vuint weights, const vint (&x)[LIMBS]) {
         for (int i = 0; i < LIMBS; ++i) limbs[i] += pairs_of_bytes(weights, x[i]);
     }
-    inline __attribute__((always_inline)) vfloat total() const {
-        return floats((joined_pairs<256>(limbs[0]) << 8) + joined_pairs<256>(limbs[1]) + joined_pairs<1>(limbs[2]));
+    inline __attribute__((always_inline)) vfloat total(const Middle& middle) const {
+        const vint low = joined_pairs<256>(limbs[1]) + joined_pairs<1>(limbs[2]) - load<vint>(middle.low);
+        return floats((joined_pairs<256>(limbs[0]) << 8) + low);
+    }
+    template <int MIDDLE>
+    inline Middle times() const {
+        const vint high = joined_pairs<256>(limbs[0]);
+        return Middle::of(((high << 8) + joined_pairs<256>(limbs[1]) + joined_pairs<1>(limbs[2])) * MIDDLE, high);
     }
 };
 
@@ -106,7 +132,9 @@ struct Limbs {
     static_assert(fit_bytes<P::bits>, "no instruction here multiplies such weights as bytes");
     static constexpr int planes = 8 / P::bits;
     static constexpr long steps = (P::blocks + 1) * P::steps;
+    static constexpr int middle = 1 << (P::bits - 1);
     alignas(64) std::int8_t x[steps][planes][LIMBS][4 * LANES];
+    Middle middles[steps];
     alignas(64) float sums[(P::blocks + 1) * LANES];
     float unit;
 
@@ -126,6 +154,7 @@ struct Limbs {
         const float inverse = unit >= 0x1p-126f ? 1.0f / unit : 0.0f;  // below: the row is 0 to 1e-31
         if (largest >= 0x7f800000) unit = bits_as<float>(0x7fc00000u);
         for (long step = 0; step < steps; ++step) cut(values + step * planes * 4 * LANES, inverse, x[step]);
+        for (long step = 0; step < steps; ++step) middles[step] = middle_of(x[step]);
     }
 
   private:
@@ -135,6 +164,14 @@ struct Limbs {
             for (int k = 0; k < P::group; k += LANES) total += load<vfloat>(values + group * P::group + k);
             sums[group] = sum(total);
         }
+    }
+    static Middle middle_of(const std::int8_t (&from)[planes][LIMBS][4 * LANES]) {
+        LimbSums<P::bits> sums;
+        for (const auto& plane : from) {
+            const vint limbs[LIMBS] = {load<vint>(plane[0]), load<vint>(plane[1]), load<vint>(plane[2])};
+            sums.add(vuint{} + 0x01010101u, limbs);
+        }
+        return sums.template times<middle>();
     }
     static void cut(const float* values, float inverse, std::int8_t (&to)[planes][LIMBS][4 * LANES]) {
         std::int8_t bytes[LIMBS][planes * 4 * LANES];
@@ -176,7 +213,7 @@ inline __attribute__((always_inline)) void add_block(const Limbs<P>* staged, lon
             }
         });
         for (int r = 0; r < R; ++r)
-            for (int t = 0; t < T; ++t) totals[r][t] += scales[r] * staged[t].unit * sums[r][t].total();
+            for (int t = 0; t < T; ++t) totals[r][t] += scales[r] * staged[t].unit * sums[r][t].total(staged[t].middles[step]);
     };
     walk_block<P, PREFETCH, GROUPS>(staged, block, rows, totals, add);
 }

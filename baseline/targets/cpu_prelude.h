@@ -199,6 +199,7 @@ struct Packed {
 // Decode::factor(bits, j) is what the unit's j-th field needs on top of its value; `weight` multiplies the whole row.
 template <class P, class Decode>
 struct Staged {
+    static constexpr int middle = 0;
     alignas(64) float x[(P::blocks + 1) * P::steps][P::unit][LANES];
     alignas(64) float sums[(P::blocks + 1) * LANES];
 
@@ -278,7 +279,9 @@ inline __attribute__((always_inline)) void walk_block(const Input* staged, long 
     vfloat scales[R][P::steps];
     for (int r = 0; r < R; ++r) {
         spread<P>(load_floats<GROUPS>(rows[r].scales + block * LANES), scales[r]);
-        const vfloat biases = load_floats<GROUPS>(rows[r].biases + block * LANES);
+        // What the biases add to the middle of the weights' range, around which Input has them.
+        const vfloat biases = load_floats<GROUPS>(rows[r].biases + block * LANES) +
+                              load_floats<GROUPS>(rows[r].scales + block * LANES) * float(Input::middle);
         for (int t = 0; t < T; ++t) totals[r][t] += biases * load<vfloat>(staged[t].sums + block * LANES);
     }
     const auto walk = [&](auto valid, int step) __attribute__((always_inline)) {

@@ -13,6 +13,26 @@ constexpr long STAGED_TOKENS = 32;  // at a time: they stay in the cache while a
 template <class P>
 constexpr bool fit_tiles = DOTS_OF_BYTES && fit_bytes<P::bits>;
 
+// A token's limbs, with what the weights' middle makes of whole groups: of their first limbs, and of the others.
+template <class P>
+struct TileLimbs : Limbs<P> {
+    int32 high[P::row_groups], low[P::row_groups];
+
+    template <class... Row>
+    void stage(const Row&... row) {
+        Limbs<P>::stage(row...);
+        for (long group = 0; group < P::row_groups; ++group) {
+            high[group] = low[group] = 0;
+            for (long word = group * P::group_words; word < (group + 1) * P::group_words; ++word) {
+                const Middle& middle = this->middles[word / LANES];
+                const int32 first = middle.high[word % LANES];
+                high[group] += first;
+                low[group] += middle.low[word % LANES] - (P::bits < 8 ? first * 65536 : 0);
+            }
+        }
+    }
+};
+
 // Calls f(P(), first, count), a generic lambda, where there are tiles for so many tokens.
 template <class P, class F>
 inline bool in_tiles(F&& f, long first, long count) {
@@ -24,12 +44,12 @@ inline bool in_tiles(F&& f, long first, long count) {
 }
 
 template <class P>
-using TokenLimbs = std::unique_ptr<Limbs<P>[]>;
+using TokenLimbs = std::unique_ptr<TileLimbs<P>[]>;
 
 // Limbs of `count` tokens: stage(token, its limbs) fills them.
 template <class P, class Stage>
 TokenLimbs<P> staged_tokens(long count, Stage&& stage) {
-    auto staged = std::make_unique_for_overwrite<Limbs<P>[]>(count);
+    auto staged = std::make_unique_for_overwrite<TileLimbs<P>[]>(count);
     for (long token = 0; token < count; ++token) stage(token, staged[token]);
     return staged;
 }
@@ -83,7 +103,8 @@ struct Tile {
             for (long group = 0; group < P::row_groups; ++group)
                 for (int lane = 0; lane < LANES; ++lane) {
                     scales[group][r][lane] = to_float(rows[r][lane].scales[group]);
-                    biases[group][r][lane] = to_float(rows[r][lane].biases[group]);
+                    biases[group][r][lane] =
+                        to_float(rows[r][lane].biases[group]) + Limbs<P>::middle * to_float(rows[r][lane].scales[group]);
                 }
         }
     }
@@ -110,11 +131,17 @@ inline __attribute__((always_inline)) vint broadcast_limb(const Limbs<P>& token,
 
 // The products of a tile with T tokens.
 template <int T, class P, int R>
-inline void tile_dots(const Limbs<P>* tokens, const Tile<P, R>& tile, vfloat (&totals)[T][R]) {
+inline void tile_dots(const TileLimbs<P>* tokens, const Tile<P, R>& tile, vfloat (&totals)[T][R]) {
     for (auto& token : totals)
         for (auto& total : token) total = vfloat{};
     for (long group = 0; group < P::row_groups; ++group) {
-        vint sums[T][R][LIMBS] = {};
+        vint sums[T][R][LIMBS];
+        for (int t = 0; t < T; ++t)
+            for (auto& limbs : sums[t]) {
+                limbs[0] = vint{} - tokens[t].high[group];
+                limbs[1] = vint{};
+                limbs[2] = vint{} - tokens[t].low[group];
+            }
         for (long word = group * P::group_words; word < (group + 1) * P::group_words; ++word)
             unrolled<Limbs<P>::planes>([&](auto plane) __attribute__((always_inline)) {
                 vuint weights[R];
