@@ -17,24 +17,19 @@ typedef std::int16_t vshort __attribute__((vector_size(4 * LANES)));
 
 inline vfloat floats(vint whole) { return __builtin_convertvector(whole, vfloat); }
 
-// What the weights' middle makes of a step's activations, lane by lane. Products are summed with weights around it: a
-// group's scale * sum(x * q) would cancel with its bias * sum(x), as biases are near -scale * middle, and leave both
-// their errors. `high` is that of the first limb where 32 bits do not hold all, at 8 bits.
-struct Middle {
-    alignas(64) int32 low[LANES], high[LANES];
-
-    static Middle of(vint low, vint high) {
-        Middle middle;
-        std::memcpy(middle.low, &low, sizeof(low));
-        std::memcpy(middle.high, &high, sizeof(high));
-        return middle;
-    }
-};
-
 // ---- sums of products of bytes -----------------------------------------------------------------------
 
+// Products are summed with weights around their middle: a group's scale * sum(x * q) would cancel with its bias * sum(x),
+// as biases are near -scale * middle, and leave the errors of both. What a step's activations are to begin with, lane by
+// lane: less the middle times their sum; `high` is the first limb's part where 32 bits do not hold all, at 8 bits.
+template <int BITS>
+struct Start {
+    static constexpr bool split = BITS == 8;
+    vint low, high;
+};
+
 // A row's sums over one step, a limb at a time: `add` takes bytes of weights, 0 to WEIGHT_LIMIT, four a lane, and
-// the limbs of the activations beside them; `total` puts the limbs together, less what the weights' middle makes.
+// the limbs of the activations beside them; `total` puts the limbs together.
 #if defined(__AVX512VNNI__) || defined(__AVXVNNI__) || defined(__ARM_FEATURE_DOTPROD)
 
 constexpr bool DOTS_OF_BYTES = true;  // one instruction does it
@@ -58,18 +53,19 @@ template <int BITS>
 struct LimbSums {
     vint limbs[LIMBS] = {};
 
+    inline __attribute__((always_inline)) void begin(const Start<BITS>& start) {
+        if constexpr (Start<BITS>::split) limbs[0] = start.high;
+        limbs[2] = start.low;
+    }
     inline __attribute__((always_inline)) void add(vuint weights, const vint (&x)[LIMBS]) {
         for (int i = 0; i < LIMBS; ++i) limbs[i] = dot_of_bytes(limbs[i], weights, x[i]);
     }
-    inline __attribute__((always_inline)) vfloat total(const Middle& middle) const {
-        const vint low = (limbs[1] << 8) + limbs[2] - load<vint>(middle.low);
-        if constexpr (BITS < 8) return floats((limbs[0] << 16) + low);
-        return floats(limbs[0] - load<vint>(middle.high)) * 65536.0f + floats(low);  // 32 bits hold no more
-    }
-    template <int MIDDLE>
-    inline Middle times() const {
-        const vint low = (BITS < 8 ? limbs[0] << 16 : vint{}) + (limbs[1] << 8) + limbs[2];
-        return Middle::of(low * MIDDLE, limbs[0] * MIDDLE);
+    inline __attribute__((always_inline)) vint low() const { return (limbs[1] << 8) + limbs[2]; }
+    inline __attribute__((always_inline)) vint whole() const { return (((limbs[0] << 8) + limbs[1]) << 8) + limbs[2]; }
+    inline __attribute__((always_inline)) vint high() const { return limbs[0]; }
+    inline __attribute__((always_inline)) vfloat total() const {
+        if constexpr (!Start<BITS>::split) return floats(whole());
+        return floats(high()) * 65536.0f + floats(low());
     }
 };
 
@@ -102,19 +98,18 @@ inline vint joined_pairs(vshort sums) {
 template <int BITS>
 struct LimbSums {
     vshort limbs[LIMBS] = {};
+    vint start = {};
 
+    inline __attribute__((always_inline)) void begin(const Start<BITS>& given) { start = given.low; }
     inline __attribute__((always_inline)) void add(vuint weights, const vint (&x)[LIMBS]) {
         for (int i = 0; i < LIMBS; ++i) limbs[i] += pairs_of_bytes(weights, x[i]);
     }
-    inline __attribute__((always_inline)) vfloat total(const Middle& middle) const {
-        const vint low = joined_pairs<256>(limbs[1]) + joined_pairs<1>(limbs[2]) - load<vint>(middle.low);
-        return floats((joined_pairs<256>(limbs[0]) << 8) + low);
+    inline __attribute__((always_inline)) vint low() const {
+        return joined_pairs<256>(limbs[1]) + joined_pairs<1>(limbs[2]) + start;
     }
-    template <int MIDDLE>
-    inline Middle times() const {
-        const vint high = joined_pairs<256>(limbs[0]);
-        return Middle::of(((high << 8) + joined_pairs<256>(limbs[1]) + joined_pairs<1>(limbs[2])) * MIDDLE, high);
-    }
+    inline __attribute__((always_inline)) vint whole() const { return (joined_pairs<256>(limbs[0]) << 8) + low(); }
+    inline __attribute__((always_inline)) vint high() const { return joined_pairs<1>(limbs[0]); }
+    inline __attribute__((always_inline)) vfloat total() const { return floats(whole()); }
 };
 
 #endif
@@ -134,7 +129,7 @@ struct Limbs {
     static constexpr long steps = (P::blocks + 1) * P::steps;
     static constexpr int middle = 1 << (P::bits - 1);
     alignas(64) std::int8_t x[steps][planes][LIMBS][4 * LANES];
-    Middle middles[steps];
+    alignas(64) int32 low[steps][LANES], high[Start<P::bits>::split ? steps : 1][LANES];
     alignas(64) float sums[(P::blocks + 1) * LANES];
     float unit;
 
@@ -154,7 +149,12 @@ struct Limbs {
         const float inverse = unit >= 0x1p-126f ? 1.0f / unit : 0.0f;  // below: the row is 0 to 1e-31
         if (largest >= 0x7f800000) unit = bits_as<float>(0x7fc00000u);
         for (long step = 0; step < steps; ++step) cut(values + step * planes * 4 * LANES, inverse, x[step]);
-        for (long step = 0; step < steps; ++step) middles[step] = middle_of(x[step]);
+        for (long step = 0; step < steps; ++step) set_start(step);
+    }
+
+    inline __attribute__((always_inline)) Start<P::bits> start(long step) const {
+        if constexpr (Start<P::bits>::split) return Start<P::bits>{load<vint>(low[step]), load<vint>(high[step])};
+        return Start<P::bits>{load<vint>(low[step]), vint{}};
     }
 
   private:
@@ -165,13 +165,16 @@ struct Limbs {
             sums[group] = sum(total);
         }
     }
-    static Middle middle_of(const std::int8_t (&from)[planes][LIMBS][4 * LANES]) {
+    void set_start(long step) {
         LimbSums<P::bits> sums;
-        for (const auto& plane : from) {
+        for (const auto& plane : x[step]) {
             const vint limbs[LIMBS] = {load<vint>(plane[0]), load<vint>(plane[1]), load<vint>(plane[2])};
             sums.add(vuint{} + 0x01010101u, limbs);
         }
-        return sums.template times<middle>();
+        constexpr bool split = Start<P::bits>::split;
+        const vint lower = (split ? sums.low() : sums.whole()) * -middle, upper = sums.high() * -middle;
+        std::memcpy(low[step], &lower, sizeof(lower));
+        if constexpr (split) std::memcpy(high[step], &upper, sizeof(upper));
     }
     static void cut(const float* values, float inverse, std::int8_t (&to)[planes][LIMBS][4 * LANES]) {
         std::int8_t bytes[LIMBS][planes * 4 * LANES];
@@ -204,7 +207,10 @@ inline __attribute__((always_inline)) void add_block(const Limbs<P>* staged, lon
     const auto add = [&](auto valid, long step, auto& at, auto& scales) __attribute__((always_inline)) {
         LimbSums<P::bits> sums[R][T];
         vuint words[R];
-        for (int r = 0; r < R; ++r) words[r] = load<vuint, valid>(at[r]);
+        for (int r = 0; r < R; ++r) {
+            words[r] = load<vuint, valid>(at[r]);
+            for (int t = 0; t < T; ++t) sums[r][t].begin(staged[t].start(step));
+        }
         unrolled<Limbs<P>::planes>([&](auto plane) __attribute__((always_inline)) {
             for (int t = 0; t < T; ++t) {
                 const auto& x = staged[t].x[step][plane];
@@ -213,7 +219,7 @@ inline __attribute__((always_inline)) void add_block(const Limbs<P>* staged, lon
             }
         });
         for (int r = 0; r < R; ++r)
-            for (int t = 0; t < T; ++t) totals[r][t] += scales[r] * staged[t].unit * sums[r][t].total(staged[t].middles[step]);
+            for (int t = 0; t < T; ++t) totals[r][t] += scales[r] * staged[t].unit * sums[r][t].total();
     };
     walk_block<P, PREFETCH, GROUPS>(staged, block, rows, totals, add);
 }

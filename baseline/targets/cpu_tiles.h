@@ -13,22 +13,22 @@ constexpr long STAGED_TOKENS = 32;  // at a time: they stay in the cache while a
 template <class P>
 constexpr bool fit_tiles = DOTS_OF_BYTES && fit_bytes<P::bits>;
 
-// A token's limbs, with what the weights' middle makes of whole groups: of their first limbs, and of the others.
+// A token's limbs, with what the sums of whole groups begin with: the first limb's, and the others'.
 template <class P>
 struct TileLimbs : Limbs<P> {
-    int32 high[P::row_groups], low[P::row_groups];
+    int32 group_high[P::row_groups], group_low[P::row_groups];
 
     template <class... Row>
     void stage(const Row&... row) {
         Limbs<P>::stage(row...);
         for (long group = 0; group < P::row_groups; ++group) {
-            high[group] = low[group] = 0;
-            for (long word = group * P::group_words; word < (group + 1) * P::group_words; ++word) {
-                const Middle& middle = this->middles[word / LANES];
-                const int32 first = middle.high[word % LANES];
-                high[group] += first;
-                low[group] += middle.low[word % LANES] - (P::bits < 8 ? first * 65536 : 0);
-            }
+            int sums[LIMBS] = {};
+            for (long word = group * P::group_words; word < (group + 1) * P::group_words; ++word)
+                for (const auto& plane : this->x[word / LANES])
+                    for (int i = 0; i < LIMBS; ++i)
+                        for (int k = 0; k < 4; ++k) sums[i] += plane[i][word % LANES * 4 + k];
+            group_high[group] = -Limbs<P>::middle * sums[0];
+            group_low[group] = -Limbs<P>::middle * (sums[1] * 256 + sums[2]);
         }
     }
 };
@@ -138,9 +138,9 @@ inline void tile_dots(const TileLimbs<P>* tokens, const Tile<P, R>& tile, vfloat
         vint sums[T][R][LIMBS];
         for (int t = 0; t < T; ++t)
             for (auto& limbs : sums[t]) {
-                limbs[0] = vint{} - tokens[t].high[group];
+                limbs[0] = vint{} + tokens[t].group_high[group];
                 limbs[1] = vint{};
-                limbs[2] = vint{} - tokens[t].low[group];
+                limbs[2] = vint{} + tokens[t].group_low[group];
             }
         for (long word = group * P::group_words; word < (group + 1) * P::group_words; ++word)
             unrolled<Limbs<P>::planes>([&](auto plane) __attribute__((always_inline)) {
