@@ -3,7 +3,7 @@ op: expert_down
 target: cpu
 tunables:
   ROWS: [1, 2, 4]
-  PREFETCH: [4096, 0, 1024, 2048, 8192]
+  PREFETCH: [1024, 4096, 0, 2048, 8192]
   THREADS: [2, 1, 4, 8]
 launch: {threads: THREADS}
 parent: prescaled
