@@ -1,11 +1,12 @@
 """The routing-weighted sum of a token's experts: what a block of mlx-lm makes of their products, as one kernel."""
 
-import inspect
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import mlx.core as mx
+
+from baseline.engine.namespace import source_of
 
 # The experts' products, and their weighted sum as the next and only thing that is made of them.
 COMBINATION = re.compile(
@@ -18,11 +19,7 @@ def combines(block: type, experts: str) -> bool:
 
     Only then may it be given `Products`, which are good for nothing else. False where the code cannot be read.
     """
-    try:
-        source = inspect.getsource(inspect.getattr_static(block, "__call__"))
-    except (OSError, TypeError):
-        return False
-    return any(found[2] == experts for found in COMBINATION.finditer(source))
+    return any(found[2] == experts for found in COMBINATION.finditer(source_of(block)))
 
 
 @dataclass(frozen=True)

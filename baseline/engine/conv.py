@@ -1,6 +1,5 @@
 """`KernelConv`: a channel's convolution over a few tokens and its silu, which one compiled kernel may take over."""
 
-import inspect
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from baseline import native
+from baseline.engine.namespace import source_of
 from baseline.probe import cores
 from baseline.targets import cpu
 
@@ -18,10 +18,7 @@ def activates(block: type, conv: str) -> bool:
 
     Only then may it be given `Convolved`. False where the code cannot be read.
     """
-    try:
-        source = inspect.getsource(inspect.getattr_static(block, "__call__"))
-    except (OSError, TypeError):
-        return False
+    source = source_of(block)
     return source.count(f"self.{conv}(") == source.count(f"nn.silu(self.{conv}(") == 1
 
 

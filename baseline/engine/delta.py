@@ -119,11 +119,10 @@ class KernelDelta(nn.Module):
         self.recurrence = Recurrence()
         ours = {name: partial(self.recurrence, getattr(gated_delta, name)) for name in RECURRENCES}
         update = in_namespace(gated_delta.gated_delta_update, ours)
-        self.conv = KernelConv(layer.conv1d)
         call: Any = type(layer).__call__
         names: dict[str, Any] = {update.__name__: update}
         if activates(type(layer), "conv1d"):
-            layer.conv1d, names["nn"] = self.conv, Activated()
+            layer.conv1d, names["nn"] = KernelConv(layer.conv1d), Activated()
         self.call = in_namespace(call, names)
         self.one: Callable[[mx.array, mx.array, mx.array], tuple[mx.array, mx.array, mx.array]] | None = None
 

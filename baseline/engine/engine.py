@@ -71,6 +71,7 @@ class Engine:
         self.linears = [m for m in modules if isinstance(m, KernelLinear)]
         self.deltas = [m for m in modules if isinstance(m, KernelDelta)]
         self.attentions = [m for m in modules if isinstance(m, KernelAttention)]
+        self.convs = [m for m in modules if isinstance(m, KernelConv)]
         self.blocks = [m for m in modules if isinstance(m, CompiledBlock)]
         self.configure()
 
@@ -124,7 +125,7 @@ class Engine:
         for delta in self.deltas:
             delta.configure(self._find("gated_delta_step", delta.instance(self.dtype)), self.dtype)
         on_cpu = {choice.variant.target for choice in (choices or {}).values()} == {"cpu"}
-        fixed: list[KernelAttention | KernelConv] = [*self.attentions, *(delta.conv for delta in self.deltas)]
+        fixed: list[KernelAttention | KernelConv] = [*self.attentions, *self.convs]
         for module in fixed:
             module.configure(cache if on_cpu else None)
         # What is evaluated in the middle of a token, or on a stream of its own thread, is no graph to be kept.

@@ -1,8 +1,17 @@
-"""mlx-lm's own code, run with other objects behind some of the names that it uses."""
+"""mlx-lm's own code, read, and run with other objects behind some of the names that it uses."""
 
+import inspect
 from collections.abc import Mapping
 from types import FunctionType
 from typing import Any
+
+
+def source_of(block: type) -> str:
+    """The text of a module's `__call__`; '' where it cannot be read."""
+    try:
+        return inspect.getsource(inspect.getattr_static(block, "__call__"))
+    except (OSError, TypeError):
+        return ""
 
 
 def in_namespace(function: FunctionType, names: Mapping[str, Any]) -> FunctionType:

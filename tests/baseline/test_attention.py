@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from mlx.utils import tree_flatten
 from mlx_lm.models import base, qwen3_next
 from mlx_lm.models.cache import KVCache, QuantizedKVCache, RotatingKVCache
 
@@ -128,9 +129,12 @@ def test_the_engine_runs_it_beside_cpu_kernels_alone(cache: Path, tmp_path: Path
     engine = Engine.load(packed)
     own = engine.logits(PROMPT)
     assert engine.attentions and all(layer.attend.kernel is None for layer in engine.attentions)
+    weights = [path for path, _ in tree_flatten(engine.model.parameters()) if "conv" in path]
+    assert len(engine.convs) == len(engine.deltas) == len(weights) > 0  # none is counted twice
     plain = next(v for v in list_variants(KERNELS, "gated_delta_step", "cpu") if v.name == "plain")
     engine.configure({"gated_delta_step": Choice.defaults(plain)}, kernels=KERNELS, cache=cache)
     assert all(layer.attend.kernel is not None for layer in engine.attentions)
+    assert all(conv.kernel is not None for conv in engine.convs)
     assert 0 < np.abs(engine.logits(PROMPT) - own).max() < 1e-3
     engine.configure()
     assert np.array_equal(engine.logits(PROMPT), own)
