@@ -290,7 +290,7 @@ inline __attribute__((always_inline)) void walk_block(const Input* staged, long 
         for (int r = 0; r < R; ++r) {
             at[r] = rows[r].weight + (block * P::steps + step) * P::step_words * 4;
             factors[r] = scales[r][step];
-            if constexpr (PREFETCH > 0) __builtin_prefetch(at[r] + PREFETCH);
+            if constexpr (PREFETCH > 0) __builtin_prefetch(at[r] + PREFETCH, 0, 2);
         }
         add(valid, block * P::steps + step, at, factors);
     };

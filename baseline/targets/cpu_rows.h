@@ -37,3 +37,18 @@ inline void packed_dots(const Input* staged, const PackedRow<S> (&rows)[R], floa
     for (int r = 0; r < R; ++r)
         for (int t = 0; t < T; ++t) out[r][t] = sum(totals[r][t]);
 }
+
+// The products of the rows of `range`, ROWS at a time, with T staged tokens: row_at(n) is a row, store(row, token,
+// product) takes one. The rows of one matrix after another, as they lie in memory, come faster than those of several
+// in turn.
+template <class S, int ROWS, int PREFETCH, int T, class Input, class RowAt, class Store>
+inline void row_dots(const Input (&staged)[T], Range range, RowAt&& row_at, Store&& store) {
+    in_steps_of<ROWS>(range, [&](auto rows, long n) {
+        PackedRow<S> packed[rows];
+        for (int i = 0; i < rows; ++i) packed[i] = row_at(n + i);
+        float dots[rows][T];
+        packed_dots<T, PREFETCH>(staged, packed, dots);
+        for (int i = 0; i < rows; ++i)
+            for (int t = 0; t < T; ++t) store(n + i, t, dots[i][t]);
+    });
+}

@@ -3,7 +3,7 @@ op: expert_down
 target: cpu
 tunables:
   ROWS: [1, 2, 4]
-  PREFETCH: [1024, 4096, 0, 2048, 8192]
+  PREFETCH: [8192, 0, 2048, 4096, 16384, 32768]
   THREADS: [2, 1, 4, 8]
 launch: {threads: THREADS}
 parent: prescaled
@@ -26,14 +26,9 @@ const auto by_rows = [&](auto tokens, long pair) {
     constexpr int count = tokens;
     Input<count> staged[count];
     for (int t = 0; t < count; ++t) staged[t].stage(h + (pair + t) * I, weight[pair + t]);
-    in_steps_of<count == 1 ? ROWS : 2 * ROWS>(share(H, thread, n_threads), [&](auto rows, long n) {
-        PackedRow<S> packed[rows];
-        for (int i = 0; i < rows; ++i) packed[i] = row_at(pair, n + i);
-        float dots[rows][count];
-        packed_dots<count, PREFETCH>(staged, packed, dots);
-        for (int i = 0; i < rows; ++i)
-            for (int t = 0; t < count; ++t) y[(pair + t) * H + n + i] = from_float<T>(dots[i][t]);
-    });
+    row_dots<S, count == 1 ? ROWS : 2 * ROWS, PREFETCH>(
+        staged, share(H, thread, n_threads), [&](long n) { return row_at(pair, n); },
+        [&](long n, int t, float dot) { y[(pair + t) * H + n] = from_float<T>(dot); });
 };
 const auto by_tiles = [&](auto packed, long pair, long count) {
     using P = decltype(packed);
@@ -49,16 +44,15 @@ if constexpr (TOP == 1) {
     });
 } else {  // each token's experts are others
     for (long token = 0; token < p / TOP; ++token) {
-        Input<1> staged[TOP];
-        for (long j = 0; j < TOP; ++j) staged[j].stage(h + (token * TOP + j) * I, weight[token * TOP + j]);
-        in_steps_of<ROWS>(share(H, thread, n_threads), [&](auto rows, long n) {
-            vfloat totals[rows][1] = {};
-            for (long j = 0; j < TOP; ++j) {
-                PackedRow<S> packed[rows];
-                for (int i = 0; i < rows; ++i) packed[i] = row_at(token * TOP + j, n + i);
-                add_products<1, PREFETCH>(&staged[j], packed, totals);
-            }
-            for (int i = 0; i < rows; ++i) y[token * H + n + i] = from_float<T>(sum(totals[i][0]));
-        });
+        const Range mine = share(H, thread, n_threads);
+        float totals[H] = {};
+        for (long pair = token * TOP; pair < (token + 1) * TOP; ++pair) {
+            Input<1> staged[1];
+            staged[0].stage(h + pair * I, weight[pair]);
+            row_dots<S, ROWS, PREFETCH>(
+                staged, mine, [&](long n) { return row_at(pair, n); },
+                [&](long n, int, float dot) { totals[n] += dot; });
+        }
+        for (long n = mine.begin; n < mine.end; ++n) y[token * H + n] = from_float<T>(totals[n]);
     }
 }

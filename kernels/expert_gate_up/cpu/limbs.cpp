@@ -3,7 +3,7 @@ op: expert_gate_up
 target: cpu
 tunables:
   ROWS: [1, 2, 4]
-  PREFETCH: [4096, 0, 1024, 2048, 8192]
+  PREFETCH: [8192, 0, 2048, 4096, 16384, 32768]
   THREADS: [2, 1, 4, 8]
 launch: {threads: THREADS}
 parent: prescaled
@@ -31,20 +31,31 @@ struct Expert {
 const auto expert_of = [&](long pair) {
     return Expert{reinterpret_cast<const unsigned char*>(experts) + slot[pair] * STRIDE};
 };
+Input<1> one[1];
+long staged_row = -1;
+const auto dots_of = [&](const auto& staged, long pair) {
+    constexpr int count = std::extent_v<std::remove_reference_t<decltype(staged)>>;
+    const Expert expert = expert_of(pair);
+    const Range mine = share(I, thread, n_threads);
+    float gates[I][count];
+    row_dots<S, ROWS, PREFETCH>(
+        staged, mine, [&](long n) { return expert.gate(n); },
+        [&](long n, int t, float dot) { gates[n][t] = silu(dot); });
+    row_dots<S, ROWS, PREFETCH>(
+        staged, mine, [&](long n) { return expert.up(n); },
+        [&](long n, int t, float dot) { h[(pair + t) * I + n] = from_float<T>(gates[n][t] * dot); });
+};
 const auto by_rows = [&](auto tokens, long pair) {
     constexpr int count = tokens;
-    Input<count> staged[count];
-    for (int t = 0; t < count; ++t) staged[t].stage(x + row[pair + t] * H);
-    const Expert expert = expert_of(pair);
-    in_steps_of<ROWS>(share(I, thread, n_threads), [&](auto rows, long n) {
-        PackedRow<S> packed[2 * rows];
-        for (int i = 0; i < rows; ++i) packed[i] = expert.gate(n + i), packed[rows + i] = expert.up(n + i);
-        float dots[2 * rows][count];
-        packed_dots<count, PREFETCH>(staged, packed, dots);
-        for (int i = 0; i < rows; ++i)
-            for (int t = 0; t < count; ++t)
-                h[(pair + t) * I + n + i] = from_float<T>(silu(dots[i][t]) * dots[rows + i][t]);
-    });
+    if constexpr (count == 1) {
+        if (row[pair] != staged_row) one[0].stage(x + row[pair] * H);
+        staged_row = row[pair];
+        dots_of(one, pair);
+    } else {
+        Input<count> staged[count];
+        for (int t = 0; t < count; ++t) staged[t].stage(x + row[pair + t] * H);
+        dots_of(staged, pair);
+    }
 };
 const auto by_tiles = [&](auto packed, long pair, long count) {
     using P = decltype(packed);

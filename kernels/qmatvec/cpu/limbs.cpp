@@ -3,7 +3,7 @@ op: qmatvec
 target: cpu
 tunables:
   ROWS: [1, 2, 4]
-  PREFETCH: [4096, 0, 1024, 2048, 8192]
+  PREFETCH: [8192, 0, 2048, 4096, 16384, 32768]
   THREADS: [2, 1, 4, 8]
 launch: {threads: THREADS}
 parent: prescaled
@@ -23,14 +23,9 @@ const auto by_rows = [&](auto tokens, long token) {
     constexpr int count = tokens;
     Input<count> staged[count];
     for (int t = 0; t < count; ++t) staged[t].stage(x + (token + t) * K);
-    in_steps_of<count == 1 ? ROWS : 2 * ROWS>(share(N, thread, n_threads), [&](auto rows, long n) {
-        PackedRow<S> packed[rows];
-        for (int i = 0; i < rows; ++i) packed[i] = row_at(n + i);
-        float dots[rows][count];
-        packed_dots<count, PREFETCH>(staged, packed, dots);
-        for (int i = 0; i < rows; ++i)
-            for (int t = 0; t < count; ++t) y[(token + t) * N + n + i] = from_float<T>(dots[i][t]);
-    });
+    row_dots<S, count == 1 ? ROWS : 2 * ROWS, PREFETCH>(
+        staged, share(N, thread, n_threads), row_at,
+        [&](long n, int t, float dot) { y[(token + t) * N + n] = from_float<T>(dot); });
 };
 const auto by_tiles = [&](auto packed, long token, long count) {
     using P = decltype(packed);
