@@ -18,7 +18,7 @@ from baseline.probe import read_buffer
 
 BLOCK_BYTES = 1 << 20
 DEPTHS = (1, 4, 16, 64)  # threads of the disk's reader, each with one read in flight
-DEPTH_BYTES = 128 << 20  # no more than this is in flight
+DEPTH_BYTES = 128 << 20  # no more than this is in flight, or kept
 
 
 class MemoryCeiling:
@@ -48,24 +48,25 @@ def _blocks(array: Array) -> list[tuple[int, int]]:
 
 
 class DiskCeiling:
-    """A reader of random blocks of a file: as many threads as there are reads in flight, nothing else."""
+    """A reader of random blocks of a file, which it keeps: a thread for each read in flight, nothing else."""
 
     def __init__(self, library: Path, descriptor: int, file_bytes: int, size: int) -> None:
         """`descriptor` is open for direct reads, `size` (a multiple of a page) the bytes of one read."""
         self.function = ctypes.CDLL(str(library)).read_disk
         self.function.restype = ctypes.c_double
-        kinds = (ctypes.c_int, ctypes.c_void_p, ctypes.c_long, ctypes.c_long, ctypes.c_int, ctypes.c_void_p)
+        kinds = (ctypes.c_int, ctypes.c_void_p, ctypes.c_long, ctypes.c_long, ctypes.c_int, ctypes.c_void_p, ctypes.c_long)
         self.function.argtypes = kinds
         self.descriptor, self.size, self.blocks = descriptor, size, file_bytes // size
         self.depths = [depth for depth in DEPTHS if depth == 1 or depth * size <= DEPTH_BYTES]
-        self.memory = read_buffer(max(self.depths) * size)
+        self.memory = read_buffer(max(DEPTH_BYTES, size))
         self.random = np.random.default_rng()
 
     def gbps(self, count: int, depth: int) -> float:
         """1e9 bytes a second of `count` reads, `depth` in flight. OSError where one fails."""
         offsets = self.size * self.random.permutation(self.blocks)[:count].astype(np.int64)
         address = ctypes.addressof(ctypes.c_char.from_buffer(self.memory))
-        seconds = self.function(self.descriptor, offsets.ctypes.data, len(offsets), self.size, depth, address)
+        places = len(self.memory) // self.size
+        seconds = self.function(self.descriptor, offsets.ctypes.data, len(offsets), self.size, depth, address, places)
         if seconds < 0:
             raise OSError(int(-seconds), os.strerror(int(-seconds)))
         return float(len(offsets) * self.size / seconds / 1e9)

@@ -76,18 +76,20 @@ extern "C" void read_memory(const void* const* in, void* const* out, const long*
   std::atomic_ref<std::uint64_t>(*static_cast<std::uint64_t*>(out[1])) += total;
 }
 
-// Reads `count` blocks of `size` bytes at `offsets`, each thread into its own `size` bytes of `memory`, one block after
-// the other. The seconds from when all threads are ready; an error number, negative, where a read fails or ends early.
-extern "C" double read_disk(int file, const long* offsets, long count, long size, int threads, char* memory) {
+// Reads `count` blocks of `size` bytes at `offsets` into the `places` of `memory` in turn, as many at a time as there are
+// threads. Blocks that a reader wants to keep lie side by side: one that is overwritten by the next stays in the cache,
+// and comes sooner. The seconds from when all threads are ready; an error number, negative, where a read fails or ends
+// early.
+extern "C" double read_disk(int file, const long* offsets, long count, long size, int threads, char* memory,
+                            long places) {
   std::atomic<long> next{0};
-  std::atomic<int> failure{0}, seat{0};
+  std::atomic<int> failure{0};
   std::latch ready(threads + 1);
   auto read = [&] {
-    char* buffer = memory + seat++ * size;
     ready.arrive_and_wait();
     for (long i = next++; i < count && !failure; i = next++) {
       ssize_t got;
-      do got = pread(file, buffer, size, offsets[i]);
+      do got = pread(file, memory + i % places * size, size, offsets[i]);
       while (got < 0 && errno == EINTR);
       if (got != size) failure = got < 0 ? errno : EIO;
     }

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
+from baseline.elements import Array
 from baseline.errors import UsageError
 from baseline.targets import compiler, cpu
 from baseline.targets.compiler import BuildError
@@ -238,6 +239,15 @@ def read_buffer(size: int) -> memoryview:
     buffer = memoryview(pages)[start : start + size]
     buffer[:] = bytes(size)
     return buffer
+
+
+def huge_copy(array: Array) -> Array:
+    """A copy as `read_buffer` places it, or anywhere if it is smaller than a huge page."""
+    if array.nbytes < HUGE_PAGE:
+        return array.copy()
+    copy = np.frombuffer(read_buffer(array.nbytes), array.dtype).reshape(array.shape)
+    copy[...] = array
+    return copy
 
 
 def _round(fd: int, buffers: Sequence[memoryview], offsets: Sequence[int], end: float) -> int:

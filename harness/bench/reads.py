@@ -5,6 +5,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -28,8 +29,10 @@ LEAST = 0.95
 def measure(folder: Path, library: Path, io: IoPolicy, rounds: int, on_size: Callable[[str], None]) -> Iterator[Row]:
     """Rows of each size. `library` is `baseline.probe.library`'s; the file lies in `folder` and has no name.
 
-    A disk that cannot be measured is a row that says why.
+    They are direct whatever `io` says of the cache. A disk that cannot be measured is a row that says why.
     """
+    io = replace(io, cache="direct")
+    native.reserve_threads(io.threads)
     try:
         with expert_files(folder, SIZES) as (descriptor, nbytes, files):
             for size in SIZES:

@@ -33,10 +33,9 @@ const auto expert_of = [&](long pair) {
 };
 Input<1> one[1];
 long staged_row = -1;
-const auto dots_of = [&](const auto& staged, long pair) {
+const auto dots_of = [&](const auto& staged, long pair, Range mine) {
     constexpr int count = std::extent_v<std::remove_reference_t<decltype(staged)>>;
     const Expert expert = expert_of(pair);
-    const Range mine = share(I, thread, n_threads);
     float gates[I][count];
     row_dots<S, ROWS, PREFETCH>(
         staged, mine, [&](long n) { return expert.gate(n); },
@@ -45,17 +44,18 @@ const auto dots_of = [&](const auto& staged, long pair) {
         staged, mine, [&](long n) { return expert.up(n); },
         [&](long n, int t, float dot) { h[(pair + t) * I + n] = from_float<T>(gates[n][t] * dot); });
 };
+const auto by_one = [&](long pair, Range mine) {
+    if (row[pair] != staged_row) one[0].stage(x + row[pair] * H);
+    staged_row = row[pair];
+    dots_of(one, pair, mine);
+};
 const auto by_rows = [&](auto tokens, long pair) {
     constexpr int count = tokens;
-    if constexpr (count == 1) {
-        if (row[pair] != staged_row) one[0].stage(x + row[pair] * H);
-        staged_row = row[pair];
-        dots_of(one, pair);
-    } else {
-        Input<count> staged[count];
-        for (int t = 0; t < count; ++t) staged[t].stage(x + row[pair + t] * H);
-        dots_of(staged, pair);
-    }
+    const Range mine = share(I, thread, n_threads);
+    if constexpr (count == 1) return by_one(pair, mine);
+    Input<count> staged[count];
+    for (int t = 0; t < count; ++t) staged[t].stage(x + row[pair + t] * H);
+    dots_of(staged, pair, mine);
 };
 const auto by_tiles = [&](auto packed, long pair, long count) {
     using P = decltype(packed);
@@ -76,6 +76,7 @@ const auto by_tiles = [&](auto packed, long pair, long count) {
         });
     }
 };
+if (std::adjacent_find(slot, slot + p) == slot + p) return in_pieces(share(p * I, thread, n_threads), I, by_one);
 in_runs(slot, p, [&](long pair, long count) {
     if (!in_tiles<Rows>(by_tiles, pair, count)) in_steps_of<ROW_TOKENS<Rows>>({pair, pair + count}, by_rows);
 });
