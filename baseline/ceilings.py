@@ -54,8 +54,8 @@ class DiskCeiling:
         """`descriptor` is open for direct reads, `size` (a multiple of a page) the bytes of one read."""
         self.function = ctypes.CDLL(str(library)).read_disk
         self.function.restype = ctypes.c_double
-        kinds = (ctypes.c_int, ctypes.c_void_p, ctypes.c_long, ctypes.c_long, ctypes.c_int, ctypes.c_void_p, ctypes.c_long)
-        self.function.argtypes = kinds
+        read, block = (ctypes.c_int, ctypes.c_void_p, ctypes.c_long), (ctypes.c_long, ctypes.c_int)
+        self.function.argtypes = (*read, *block, ctypes.c_void_p, ctypes.c_long)
         self.descriptor, self.size, self.blocks = descriptor, size, file_bytes // size
         self.depths = [depth for depth in DEPTHS if depth == 1 or depth * size <= DEPTH_BYTES]
         self.memory = read_buffer(max(DEPTH_BYTES, size))

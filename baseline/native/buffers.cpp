@@ -19,31 +19,22 @@ static int64_t offset_of(mx::allocator::Buffer buffer) {
   return round_up(address, kHuge) - address;
 }
 
-// Whole huge pages only: a small buffer does not grow to one.
-static void advise_huge(mx::allocator::Buffer buffer, size_t bytes) {
-#ifdef MADV_HUGEPAGE
-  // A GPU's driver manages the pages of its own memory.
-  if (bytes < kHuge || mx::is_available(mx::Device::gpu)) return;
-  // Only advice: without it the buffer has small pages.
-  madvise(static_cast<char*>(buffer.raw_ptr()) + offset_of(buffer), bytes / kHuge * kHuge, MADV_HUGEPAGE);
+// The whole huge pages of a range: those that are touched later, and those that the allocator had given out before and
+// that have small pages. A GPU's driver manages the pages of its own memory.
+static void use_huge_pages(const char* begin, size_t bytes) {
+#ifdef MADV_COLLAPSE
+  auto first = round_up(reinterpret_cast<uintptr_t>(begin), kHuge);
+  auto last = (reinterpret_cast<uintptr_t>(begin) + bytes) / kHuge * kHuge;
+  if (first >= last || mx::is_available(mx::Device::gpu)) return;
+  // Only advice: where the system has no huge pages to spare, the small ones stay.
+  if (madvise(reinterpret_cast<void*>(first), last - first, MADV_HUGEPAGE) != 0) return;
+  madvise(reinterpret_cast<void*>(first), last - first, MADV_COLLAPSE);
 #else
-  (void)buffer, (void)bytes;
+  (void)begin, (void)bytes;
 #endif
 }
 
-void use_huge_pages(const mx::array& array) {
-#ifdef MADV_COLLAPSE
-  if (mx::is_available(mx::Device::gpu)) return;
-  auto begin = reinterpret_cast<uintptr_t>(array.data<char>());
-  auto end = (begin + array.nbytes()) / kHuge * kHuge;
-  begin = round_up(begin, kHuge);
-  // The advice is for what the system may do later, if it has no huge pages to spare now.
-  if (begin >= end || madvise(reinterpret_cast<void*>(begin), end - begin, MADV_HUGEPAGE) != 0) return;
-  madvise(reinterpret_cast<void*>(begin), end - begin, MADV_COLLAPSE);
-#else
-  (void)array;
-#endif
-}
+void use_huge_pages(const mx::array& array) { use_huge_pages(array.data<char>(), array.nbytes()); }
 
 BufferPool& BufferPool::shared() {
   // Leaked on purpose: arrays give their buffers back while static objects are destroyed.
@@ -79,7 +70,7 @@ BufferPool::Block BufferPool::obtain(size_t bytes) {
 // MLX's own allocator gives memory that its GPUs can read too.
 BufferPool::Block BufferPool::allocate(size_t capacity) {
   auto buffer = mx::allocator::allocator().malloc(capacity + kHuge);
-  advise_huge(buffer, capacity);
+  use_huge_pages(static_cast<char*>(buffer.raw_ptr()) + offset_of(buffer), capacity);
   return {buffer, capacity};
 }
 

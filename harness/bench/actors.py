@@ -49,6 +49,7 @@ class Streamed:
     ) -> None:
         self.engine = Engine.load(packed, dtype, top_k)
         self.choices = {op: Choice(parse_variant(Path(path)), values) for op, (path, values) in choices.items()}
+        self.io: dict[str, int | str] = {}
         self.folders = {"kernels": kernels, "cache": cache}
         self.top_k = self.engine.experts[0].group // len(self.engine.experts)
         self.vocabulary = int(self.engine.logits([0]).shape[-1])
@@ -57,8 +58,10 @@ class Streamed:
             into_page_cache(packed / layer.file)
 
     def configure(self, io: Mapping[str, int | str]) -> None:
-        """Another I/O policy."""
-        self.engine.configure(self.choices, IoPolicy(**io), **self.folders)  # type: ignore[arg-type]
+        """Another I/O policy. The same one again keeps what is compiled, and the pages that are mapped."""
+        if io != self.io:
+            self.engine.configure(self.choices, IoPolicy(**io), **self.folders)  # type: ignore[arg-type]
+        self.io = dict(io)
 
     def decode(self, io: Mapping[str, int | str], tokens: int) -> float:
         """Tokens/s of a greedy decode after a prompt of 4 random tokens; the first token, a prefill, is not in it."""

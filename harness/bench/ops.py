@@ -75,8 +75,8 @@ class LlamaSamples:
 
 
 def op_case(kernels: Path, op: str) -> OpCase:
-    """The first bench case of an op, with random inputs, on huge pages as the engine's weights and experts are. Each pair
-    has a slot of its own: no expert is read twice."""
+    """The first bench case of an op, with random inputs on huge pages, as the engine's weights and experts are. Each
+    pair has a slot of its own: no expert is read twice."""
     contract = load_contract(kernels / op)
     case = contract.bench[0]
     inputs = sample_inputs(contract, case, np.random.default_rng(0))
