@@ -65,34 +65,48 @@ def environment() -> dict[str, str]:
     return {**passed_on, "PYTHONPATH": str(Path(harness.__file__).parents[1]), "PYTHONDONTWRITEBYTECODE": "1"}
 
 
-def run_child(job: Mapping[str, Any], folder: Path, timeout_s: float) -> ChildResult:
-    """Runs `job` (see `harness.child`) in `folder`, for at most `timeout_s` seconds of wall time.
+def start_child(
+    job: Mapping[str, Any], folder: Path, timeout_s: float, talk: bool = False
+) -> "subprocess.Popen[bytes]":
+    """Starts `job` (see `harness.child`) in `folder`, in a process group of its own.
 
-    The job, its result and its log are `<kind>.job.json`, `<kind>.result.json` and `<kind>.log` there. Nothing that the
-    candidate does raises here; OSError when the folder cannot be written, RuntimeError when the child failed before
-    any of the candidate's code ran. On KeyboardInterrupt the child is killed first.
+    The job, its result and its log are `<kind>.job.json`, `<kind>.result.json` and `<kind>.log` there. With `talk` its
+    standard input and output are pipes. OSError when the folder cannot be written.
     """
     kind = job["kind"]
-    result, marker = folder / f"{kind}.result.json", folder / f"{kind}.started"
+    result, marker = _files(folder, kind)
     for stale in (result, marker):
         stale.unlink(missing_ok=True)
     job_file = folder / f"{kind}.job.json"
     paths = {"result": str(result.resolve()), "started": str(marker.resolve())}
     job_file.write_text(json.dumps({**job, **paths, "timeout_s": timeout_s}, indent=1))
-    started = time.perf_counter()
     with (folder / f"{kind}.log").open("wb") as log:
         # -P: the candidate's folder is the working directory and must not shadow a module.
-        child = subprocess.Popen(
+        return subprocess.Popen(
             [sys.executable, "-P", "-m", "harness.child", str(job_file.resolve())],
             cwd=folder,
             env=environment(),
-            stdin=subprocess.DEVNULL,
-            stdout=log,
+            stdin=subprocess.PIPE if talk else subprocess.DEVNULL,
+            stdout=subprocess.PIPE if talk else log,
             stderr=log,
             start_new_session=True,
         )
-        status = _wait(child, timeout_s)
-    seconds = time.perf_counter() - started
+
+
+def run_child(job: Mapping[str, Any], folder: Path, timeout_s: float) -> ChildResult:
+    """Runs `job` in `folder` for at most `timeout_s` seconds of wall time (see `start_child`).
+
+    Nothing that the candidate does raises here; RuntimeError when the child failed before any of the candidate's code
+    ran. On KeyboardInterrupt the child is killed first.
+    """
+    started = time.perf_counter()
+    status = end_child(start_child(job, folder, timeout_s), timeout_s)
+    return child_result(job["kind"], folder, status, time.perf_counter() - started)
+
+
+def child_result(kind: str, folder: Path, status: int | None, seconds: float) -> ChildResult:
+    """What became of a child that ended with `status` (None: in no time). Raises as `run_child`."""
+    result, marker = _files(folder, kind)
     log_tail = _tail(folder / f"{kind}.log")
     if status is None:
         return ChildResult(ChildStatus.TIMEOUT, seconds, stderr=log_tail)
@@ -108,6 +122,11 @@ def run_child(job: Mapping[str, Any], folder: Path, timeout_s: float) -> ChildRe
     return ChildResult(ChildStatus.OK, seconds, stderr=log_tail, payload=payload)
 
 
+def _files(folder: Path, kind: str) -> tuple[Path, Path]:
+    """The result, and what marks that the candidate's code runs."""
+    return folder / f"{kind}.result.json", folder / f"{kind}.started"
+
+
 def _signal_name(number: int) -> str:
     try:
         return signal.Signals(number).name
@@ -121,7 +140,7 @@ def _tail(path: Path) -> str:
         return log.read(TAIL_BYTES).decode(errors="replace")
 
 
-def _wait(child: "subprocess.Popen[bytes]", timeout_s: float) -> int | None:
+def end_child(child: "subprocess.Popen[bytes]", timeout_s: float) -> int | None:
     """The exit status, None after a timeout. Whatever happens, no process of the group is left."""
     try:
         return child.wait(timeout_s)
