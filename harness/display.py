@@ -141,7 +141,6 @@ def print_summary(summary: Summary, chart: Path | None) -> None:
     out.print(f"record: {summary.run}" + (f"   chart: {chart}" if chart else ""), soft_wrap=True)
 
 
-@contextmanager
 class Stages(Silent):
     """One line for each stage of each candidate."""
 

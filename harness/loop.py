@@ -2,19 +2,19 @@
 
 import time
 from collections.abc import Mapping
-from dataclasses import replace
 
 from optuna.exceptions import StorageInternalError
 
 from baseline.errors import UsageError
 from baseline.variant import Choice, Variant, list_variants
 from harness import targets
+from harness.ahead import Ahead, Queue
 from harness.candidate import IO, Candidate, Configuration, KernelSpec, Stage, Status, identify
 from harness.confirm import Confirmed, Summary, confirm, headline
 from harness.judge import Judge
 from harness.ledger import Ledger, Row, latest, unmeasured
 from harness.progress import Observer, Silent
-from harness.propose.base import History, Proposer
+from harness.propose.base import Proposer
 from harness.propose.mutate import Mutate
 from harness.rows import seed_row, to_row
 from harness.run_folder import RunFolder
@@ -73,30 +73,41 @@ def climb(
     ledger: Ledger,
     started: float,
 ) -> Candidate:
-    """The loop itself: returns the last champion when the time, the candidates or the ideas have run out."""
+    """The loop itself: returns the last champion when the time, the candidates or the ideas have run out.
+
+    While a candidate is measured the kernels of the one after it are built.
+    """
     settings, judged = judge.settings, 0
-    waiting = untimed(run, ledger, judge)
-    while time.monotonic() - started < 60 * settings.minutes and judged != settings.candidates:
-        if waiting:
-            candidate: Candidate | None = beside(waiting.pop(0), champion, judge.variants)
-        else:
-            candidate = proposer.propose(History(seed, champion, ledger.rows))
-        if candidate is None:
-            break
-        began = time.monotonic()
-        run.record(candidate, judge.variants)
-        scratch = run.scratch_of(candidate.id)
-        verdict = judge.evaluate(candidate, champion, scratch, settings.seed + SEEDS_APART * len(ledger.rows))
-        run.record_verdict(candidate, verdict)
-        row = to_row(candidate, verdict, time.monotonic() - began, time.monotonic() - started)
-        ledger.append(row)
-        proposer.observe(candidate, row)
-        judge.observer.on_row(row)
-        judged += 1
-        if row.status is Status.KEPT:
-            champion = candidate
-            judge.observer.on_champion(champion, row)
+    queue = Queue(proposer, seed, untimed(run, ledger, judge))
+    with Ahead(judge) as ahead, queue:
+        while time.monotonic() - started < 60 * settings.minutes and judged != settings.candidates:
+            candidate = queue.take(champion, ledger.rows, judge.variants)
+            if candidate is None:
+                break
+            ahead.finish()
+            ahead.start(queue.peek(champion, ledger.rows, candidate))
+            row = evaluate(judge, candidate, champion, run, ledger, started)
+            queue.observe(row)
+            judged += 1
+            if row.status is Status.KEPT:
+                champion = candidate
+                judge.observer.on_champion(champion, row)
     return champion
+
+
+def evaluate(
+    judge: Judge, candidate: Candidate, champion: Candidate, run: RunFolder, ledger: Ledger, started: float
+) -> Row:
+    """Judges one candidate and records all that was found out."""
+    began = time.monotonic()
+    run.record(candidate, judge.variants)
+    scratch = run.scratch_of(candidate.id)
+    verdict = judge.evaluate(candidate, champion, scratch, judge.settings.seed + SEEDS_APART * len(ledger.rows))
+    run.record_verdict(candidate, verdict)
+    row = to_row(candidate, verdict, time.monotonic() - began, time.monotonic() - started)
+    ledger.append(row)
+    judge.observer.on_row(row)
+    return row
 
 
 def untimed(run: RunFolder, ledger: Ledger, judge: Judge) -> list[Candidate]:
@@ -104,16 +115,6 @@ def untimed(run: RunFolder, ledger: Ledger, judge: Judge) -> list[Candidate]:
     if not judge.target.measures:
         return []
     return [run.load(row.id) for row in unmeasured(ledger.rows) if row.op in judge.settings.ops]
-
-
-def beside(candidate: Candidate, champion: Candidate, variants: Mapping[str, Mapping[str, Variant]]) -> Candidate:
-    """A candidate's kernel beside the champion's others, which may have changed since: then it is another candidate."""
-    spec = candidate.configuration.kernels[candidate.changed]
-    configuration = champion.configuration.with_kernel(candidate.changed, spec)
-    identity = identify(configuration, variants)
-    if identity == candidate.id:
-        return candidate
-    return replace(candidate, id=identity, parent=champion.id, configuration=configuration)
 
 
 def start(judge: Judge, run: RunFolder, ledger: Ledger, started: float) -> tuple[Candidate, Candidate]:

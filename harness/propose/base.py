@@ -10,11 +10,15 @@ from harness.ledger import Row
 
 @dataclass(frozen=True)
 class History:
-    """All that a proposer may know: what the search started from, the champion, and the ledger so far."""
+    """All that a proposer may know: what the search started from, the champion, the ledger so far.
+
+    pending: what was proposed and is not judged yet.
+    """
 
     seed: Candidate
     champion: Candidate
     rows: Sequence[Row]
+    pending: Sequence[Candidate] = ()
 
 
 class Proposer(ABC):
@@ -22,8 +26,12 @@ class Proposer(ABC):
 
     @abstractmethod
     def propose(self, history: History) -> Candidate | None:
-        """A candidate that the ledger does not hold yet; None when there is nothing left to try."""
+        """A candidate that is neither in the ledger nor pending; None when there is nothing left to try."""
 
     @abstractmethod
     def observe(self, candidate: Candidate, row: Row) -> None:
-        """Is told the outcome of the candidate that it proposed last."""
+        """Is told the outcome of a candidate that it proposed."""
+
+    @abstractmethod
+    def withdraw(self, candidate: Candidate) -> None:
+        """Is told that a candidate that it proposed will not be judged."""

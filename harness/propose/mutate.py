@@ -49,7 +49,7 @@ class Mutate(Proposer):
         self._study = study
         self._variants = variants
         self._parts = list(parts)
-        self._trial: Trial | None = None
+        self._trials: dict[str, Trial] = {}  # of the candidates that are not judged yet
 
     def propose(self, history: History) -> Candidate | None:
         """See `Proposer`."""
@@ -60,15 +60,21 @@ class Mutate(Proposer):
                 trial, move = self._draw(configuration, moves, self._fixed(configuration, parts, moves))
                 candidate = self._candidate(parent, move)
                 trial.set_user_attr(CANDIDATE, candidate.id)
-                self._trial = trial
+                self._trials[candidate.id] = trial
                 return candidate
         return None
 
     def observe(self, candidate: Candidate, row: Row) -> None:
         """See `Proposer`."""
-        if self._trial is not None:
-            self._study.tell(self._trial, row)
-            self._trial = None
+        self._tell(candidate, row)
+
+    def withdraw(self, candidate: Candidate) -> None:
+        """See `Proposer`."""
+        self._tell(candidate, None)
+
+    def _tell(self, candidate: Candidate, row: Row | None) -> None:
+        if (trial := self._trials.pop(candidate.id, None)) is not None:
+            self._study.tell(trial, row)
 
     def _parents(self, history: History) -> Iterator[tuple[Candidate, list[str]]]:
         """Whose children may be proposed, and which of their parts may change: the champion, then the candidates of
@@ -119,10 +125,11 @@ class Mutate(Proposer):
         configuration, _ = self._apply(parent.configuration, move)
         if move.part != IO:
             spec = configuration.kernels[move.part]
-            known = {c.configuration.kernels[move.part].written() for c in (history.seed, history.champion)}
+            others = (history.seed, history.champion, *history.pending)
+            known = {c.configuration.kernels[move.part].written() for c in others}
             if spec.written() in known or (move.part, *spec.written()) in {row.kernel for row in history.rows}:
                 return False
-        ids = {history.seed.id, history.champion.id, *(row.id for row in history.rows)}
+        ids = {c.id for c in (history.seed, history.champion, *history.pending)} | {row.id for row in history.rows}
         return identify(configuration, self._variants) not in ids
 
     def _names(self, part: str, parent: Configuration) -> str:

@@ -8,8 +8,8 @@ import pytest
 from optuna.trial import TrialState
 
 from baseline.variant import parse_variant
+from harness.ahead import beside
 from harness.candidate import Candidate, Configuration, KernelSpec, Status, changed_part, identify
-from harness.loop import beside
 from harness.propose.base import History
 from harness.propose.mutate import IO_SPACE, Mutate
 from harness.settings import DEFAULT_IO
