@@ -117,6 +117,8 @@ def _explain(error: Exception, overrides: Sequence[str]) -> str:
 def _checked(config: Config) -> Config:
     if config.dtype not in DTYPES:
         raise UsageError(f"dtype must be one of {', '.join(DTYPES)}, got {config.dtype!r}")
+    if config.top_k is not None and config.top_k < 1:
+        raise UsageError(f"top_k must be 1 or more, got {config.top_k}")
     if config.max_tokens < 1:
         raise UsageError(f"max_tokens must be 1 or more, got {config.max_tokens}")
     return config

@@ -77,6 +77,11 @@ class EngineBench:
         """The packed model."""
         return self.folder / "packed"
 
+    def kernels_named(self) -> str:
+        """The variants that the engine runs, in words."""
+        named = ", ".join(f"{op} {Path(path).stem}" for op, (path, _) in self.choices.items())
+        return f"kernels: {named or 'none'}"
+
     def missing(self) -> str:
         """The commands that make the model; '' when it is there."""
         if (self.checkpoint / "config.json").is_file() and (self.packed / MANIFEST).is_file():
@@ -152,6 +157,7 @@ def decode_rows(
     `mapped` is the engine in a process of its own: its memory is not what `streamed` is to keep within the bound.
     """
     io, notes = _policies(bench) | {MAPPED: {**bench.io, "cache": MAPPED}}, dict(HOW)
+    notes["warm"] += f"; {bench.kernels_named()}"
     mapped.call("decode", io[MAPPED], MAPPING_TOKENS)
     arms: dict[str, Callable[[], float]] = {
         "warm": lambda: streamed.call("decode", io["warm"], WARM_TOKENS),

@@ -29,7 +29,7 @@ MEMORY = "memory read"
 OF_MEMORY, OF_MLX = "memory", "MLX"
 LEAST = 0.85
 SAMPLE_S = 0.01  # a sample is as many launches as take about this long
-TRIALS = 5  # launches by which the best variant is found
+TRIALS = 5  # samples by which the best variant is found
 MOST_DIFFERENCE = 0.05  # from MLX's result, over its largest value: more is a wrong kernel, or a wrong bench
 
 
@@ -112,21 +112,16 @@ def launch(choice: Choice, op: OpCase, cache: Path) -> CpuLaunch:
 
 
 def best_choice(choices: Sequence[Choice], op: OpCase, cache: Path) -> Choice | None:
-    """The one with the lowest median of a few launches; None where not one of them builds."""
+    """The one with the highest median of a few samples; None where not one of them builds."""
     launches: list[tuple[Choice, CpuLaunch]] = []
     for choice in choices:
         try:
             launches.append((choice, launch(choice, op, cache)))
         except BuildError:
             continue
-    rotation = Rotation(list(op.sets))
-    arms: dict[str, Arm] = {c.variant.name: _timed(kernel, rotation) for c, kernel in launches}
-    seconds = {name: float(np.median(found)) for name, found in interleave(arms, TRIALS).items()}
-    return min((c for c, _ in launches), key=lambda c: seconds[c.variant.name], default=None)
-
-
-def _timed(kernel: CpuLaunch, rotation: Rotation) -> Arm:
-    return lambda: kernel.seconds(rotation.take(1))
+    arms: dict[str, Arm] = {c.variant.name: _kernel_gbps(kernel, op) for c, kernel in launches}
+    speeds = {name: float(np.median(found)) for name, found in interleave(arms, TRIALS).items()}
+    return max((c for c, _ in launches), key=lambda c: speeds[c.variant.name], default=None)
 
 
 def measure(op: OpCase, choice: Choice, probe: Path, cache: Path, rounds: int, llama: LlamaSamples) -> Iterator[Row]:
@@ -138,10 +133,10 @@ def measure(op: OpCase, choice: Choice, probe: Path, cache: Path, rounds: int, l
     arms: dict[str, Arm] = {
         MEMORY: _awake(MemoryCeiling(probe, op.arrays(), cores()).gbps),
         choice.variant.name: _kernel_gbps(kernel, op),
-        **{name: _mlx_gbps(run, inputs, op.nbytes) for name, run in runs.items()},
+        **{name: _awake(_mlx_gbps(run, inputs, op.nbytes)) for name, run in runs.items()},
     }
     if llama.arm is not None:
-        arms[LLAMA] = llama.arm
+        arms[LLAMA] = _awake(llama.arm)
     differences = {name: _difference(kernel, op, run, inputs[0]) for name, run in runs.items()}
     samples = interleave(arms, rounds)
     llama.memory += samples[MEMORY] if llama.arm else []

@@ -142,7 +142,14 @@ def test_tunables_do_not_change_what_is_computed(
 @pytest.mark.parametrize("without", [("-mno-avx512f",), ("-mno-avx512f", "-mno-avx2")])
 @pytest.mark.parametrize(
     ("op", "name"),
-    [("qmatvec", "vector"), ("qmatvec", "limbs"), ("gated_delta_step", "fused"), ("gated_delta_step", "expanded")],
+    [
+        ("qmatvec", "vector"),
+        ("qmatvec", "limbs"),
+        ("expert_gate_up", "limbs"),
+        ("expert_down", "limbs"),
+        ("gated_delta_step", "fused"),
+        ("gated_delta_step", "expanded"),
+    ],
 )
 def test_narrower_vectors_compute_the_same(
     op: str,

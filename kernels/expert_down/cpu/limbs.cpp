@@ -45,7 +45,8 @@ if constexpr (TOP == 1) {
 } else {  // each token's experts are others
     for (long token = 0; token < p / TOP; ++token) {
         const Range mine = share(H, thread, n_threads);
-        float totals[H] = {};
+        float totals[H];
+        std::fill(totals + mine.begin, totals + mine.end, 0.0f);
         for (long pair = token * TOP; pair < (token + 1) * TOP; ++pair) {
             Input<1> staged[1];
             staged[0].stage(h + pair * I, weight[pair]);

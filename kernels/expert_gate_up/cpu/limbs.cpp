@@ -36,11 +36,12 @@ long staged_row = -1;
 const auto dots_of = [&](const auto& staged, long pair, Range mine) {
     constexpr int count = std::extent_v<std::remove_reference_t<decltype(staged)>>;
     const Expert expert = expert_of(pair);
+    constexpr int at_a_time = count == 1 ? ROWS : 2 * ROWS;
     float gates[I][count];
-    row_dots<S, ROWS, PREFETCH>(
+    row_dots<S, at_a_time, PREFETCH>(
         staged, mine, [&](long n) { return expert.gate(n); },
         [&](long n, int t, float dot) { gates[n][t] = silu(dot); });
-    row_dots<S, ROWS, PREFETCH>(
+    row_dots<S, at_a_time, PREFETCH>(
         staged, mine, [&](long n) { return expert.up(n); },
         [&](long n, int t, float dot) { h[(pair + t) * I + n] = from_float<T>(gates[n][t] * dot); });
 };

@@ -1,0 +1,140 @@
+"""Two kernels against each other: what is measured, and what a contestant cannot get away with."""
+
+import dataclasses
+import math
+from statistics import median
+
+import pytest
+
+from baseline.contract import load_contract
+from baseline.errors import CheckError
+from baseline.variant import Choice, parse_variant
+from harness.build import build
+from harness.candidate import Status
+from harness.contest import Contest, ContestPlan, bench_inputs
+from harness.opening import measure_floor
+from harness.physics import Floor
+from harness.targets import Cpu
+from harness.verify import measure_noise
+from tests.harness.variants import BAD, RIGHT, write_variant
+
+PLAN = ContestPlan(blocks=(10, 10), budget_s=20.0)
+NO_FLOOR = Floor(0.0, 0.0, 0)
+TWICE = "for (int again = 0; again < 4; ++again) {" + RIGHT + 'asm volatile("" ::: "memory"); }'
+# Code at namespace scope: what a kernel can keep between its calls.
+COUNTED = "// helpers\nstatic std::atomic<long> calls{0};\n// body\n"
+
+
+@pytest.fixture
+def library(kernels, cache):
+    """A body of qmatvec, built."""
+
+    def make(name, body):
+        path = write_variant(kernels, name, body)
+        built, made = build(Choice.defaults(parse_variant(path)), load_contract(path.parent.parent), Cpu(), cache)
+        assert made is not None, built
+        return made
+
+    return make
+
+
+@pytest.fixture
+def contest(library, tmp_path):
+    """Lets one body of qmatvec meet another."""
+
+    def run(champion, candidate, timeout_s=20.0, floor=NO_FLOOR):
+        old, new = library("champion", champion), library("candidate", candidate)
+        noise = measure_noise(library("right", RIGHT), 1, tmp_path, 20.0)
+        bench_inputs(old, tmp_path / "inputs.npz")
+        folders = tmp_path / "candidate", tmp_path / "champion"
+        for folder in folders:
+            folder.mkdir(exist_ok=True)
+        return Contest(old, new, tmp_path / "inputs.npz", *folders, timeout_s, floor, noise.errors, plan=PLAN).run()
+
+    return run
+
+
+def test_four_times_the_work_takes_some_four_times_as_long(contest):
+    benched = contest(TWICE, RIGHT)
+    assert benched.ran and benched.failure is None and len(benched.champion_s) == len(benched.candidate_s) == 20
+    assert median(benched.champion_s) > 2 * median(benched.candidate_s) > 0
+    assert benched.speedup.low < benched.speedup.value < benched.speedup.high
+    assert 2 < benched.speedup.value < 6  # what is near in time shares the machine's other work, not all of it
+
+
+def test_equal_arms_are_about_equal(contest):
+    speedup = contest(RIGHT, RIGHT).speedup
+    assert speedup.low < 1.05 and speedup.high > 0.95
+
+
+@pytest.mark.parametrize(("body", "status"), [("loops", Status.TIMEOUT), ("crashes", Status.CRASHED)])
+def test_a_failure_is_data(contest, body, status):
+    benched = contest(RIGHT, BAD[body], timeout_s=3.0)
+    assert not benched.ran and benched.speedup is None and benched.failure.status is status
+
+
+def test_a_champion_that_crashes_is_no_verdict_on_the_candidate(contest):
+    with pytest.raises(CheckError, match="the champion's champion crashed"):
+        contest(BAD["crashes"], RIGHT)
+
+
+def test_a_kernel_that_stops_working_after_some_calls(contest):
+    lazy = COUNTED + "if (++calls > 40) return;\n" + RIGHT
+    benched = contest(RIGHT, lazy)
+    assert benched.failure.status is Status.WRONG and "on other activations: left 512 of 512" in benched.failure.reason
+
+
+def test_a_kernel_that_gives_an_earlier_answer_for_the_same_place(contest):
+    # Computes once for each pair of addresses, then leaves what is there.
+    lazy = (
+        "// helpers\n#include <set>\nstatic std::set<const void*> seen;\nstatic std::mutex gate;\n"
+        "static T kept[64][512];\nstatic std::map<const void*, int> at;\n// body\n"
+        "const void* key = x;\nint slot;\nbool fresh;\n"
+        "{ std::lock_guard hold(gate); auto found = at.emplace(key, int(at.size()) % 64); slot = found.first->second;"
+        " fresh = seen.insert((const char*)key + thread).second; }\n"
+        "if (!fresh && m * N == 512) { const Range mine = share(N, thread, n_threads);\n"
+        "for (long i = mine.begin; i < mine.end; ++i) y[i] = kept[slot][i]; return; }\n"
+        + RIGHT.replace(
+            "y[i] = from_float<T>(total);", "y[i] = from_float<T>(total); if (m * N == 512) kept[slot][i] = y[i];"
+        )
+    )
+    benched = contest(RIGHT, "".join(lazy))
+    assert benched.failure.status is Status.WRONG and "on other activations" in benched.failure.reason
+
+
+def test_a_kernel_that_spoils_its_input_in_the_timed_loop(contest):
+    spoils = COUNTED + RIGHT + "if (++calls > 40 && thread == 0) const_cast<T*>(x)[0] = from_float<T>(7);"
+    benched = contest(RIGHT, spoils)
+    assert benched.failure.status is Status.WRONG and "modified its input x" in benched.failure.reason
+
+
+def test_faster_than_the_memory_is_impossible(contest):
+    benched = contest(RIGHT, RIGHT, floor=Floor(0.0, 10.0, 10**6))
+    assert benched.failure.status is Status.IMPOSSIBLE
+    assert "faster than physics" in benched.failure.reason and "1.0 MB" in benched.failure.reason
+
+
+def test_the_floor_of_an_op(library, tmp_path):
+    plain = library("plain_one", RIGHT)
+    bench_inputs(plain, tmp_path / "inputs.npz")
+    floor = measure_floor(plain, 30.0, tmp_path / "inputs.npz", tmp_path, tmp_path / "cache")
+    assert 0 < floor.noop_s < 0.01 and floor.bytes_s == pytest.approx(floor.nbytes / 45e9)
+    assert floor.failure(1.0) is None and floor.failure(floor.noop_s / 100) is not None
+    unknown = measure_floor(plain, None, tmp_path / "inputs.npz", tmp_path, tmp_path / "cache")
+    assert unknown.bytes_s == 0 and not math.isnan(unknown.noop_s)
+    assert dataclasses.replace(floor, noop_s=0.0).failure(floor.bytes_s * 0.9) is not None
+
+
+def test_a_process_that_tells_another_time(contest, monkeypatch):
+    from harness import contestant
+
+    real = contestant.Contestant.run
+
+    def run(self, launches):
+        found = real(self, launches)
+        tells = 0.1 if self.name == "candidate" else 1.0
+        return dataclasses.replace(found, own_seconds=found.own_seconds * tells)
+
+    monkeypatch.setattr(contestant.Contestant, "run", run)
+    benched = contest(RIGHT, RIGHT)
+    assert benched.failure.status is Status.DISHONEST and "clock" in benched.failure.reason
