@@ -178,7 +178,7 @@ class Checked:
 class Benched:
     """Bench stage: seconds of a launch in each repetition of both arms, as they were measured (ABBA).
 
-    own_clock: the share of that time that the candidate's process tells of, over the champion's share.
+    hidden_s: how much more of a repetition the candidate's process does not tell of than the champion's.
     again: blocks that were left out and measured again, because the machine was slow.
     """
 
@@ -188,7 +188,7 @@ class Benched:
     speedup: Speedup | None
     seconds: float
     failure: Failure | None = None
-    own_clock: float = 1.0
+    hidden_s: float = 0.0
     again: int = 0
 
 

@@ -21,9 +21,10 @@ from harness.timed_check import TimedCheck
 from harness.verify import STATUS
 
 CHAMPION, CANDIDATE = "champion", "candidate"
-REPETITION_S = 0.01  # a hundred times what asking for it takes
+REPETITION_S = 0.01  # of the quicker arm at least: a hundred times what asking for it takes
+LONGEST_S = 0.2  # of the slower arm at most
 SLOW = 1.5  # a block that takes so many times the median of those before was disturbed, and is measured again
-CLOCKS_AGREE = 0.8  # the least share of the parent's time that an honest process tells of, over the champion's
+HIDDEN_SHARE, HIDDEN_S = 0.25, 2e-3  # how far an honest process's clock may be from the parent's
 
 
 @dataclass(frozen=True)
@@ -36,25 +37,26 @@ class ContestPlan:
 
 @dataclass
 class Samples:
-    """The repetitions of both arms in the order in which they were measured (ABBA), and the launches of each.
+    """The repetitions of both arms in the order in which they were measured (ABBA), each of so many launches.
 
     `again`: blocks that were left out and measured again, because the machine was slow.
     """
 
-    launches: tuple[int, int]
+    launches: int
     champion: list[Repetition] = field(default_factory=list)
     candidate: list[Repetition] = field(default_factory=list)
     again: int = 0
 
     def seconds(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Of one launch, on the parent's clock."""
-        old, new = self.launches
-        return tuple(r.seconds / old for r in self.champion), tuple(r.seconds / new for r in self.candidate)
+        champion, candidate = (tuple(r.seconds / self.launches for r in arm) for arm in (self.champion, self.candidate))
+        return champion, candidate
 
-    def own_clock(self) -> float:
-        """The share of the parent's time that the candidate's process says it took, over the champion's share."""
-        old, new = (median(r.own_seconds / r.seconds for r in arm) for arm in (self.champion, self.candidate))
-        return new / max(old, 1e-9)
+    def hidden_s(self) -> float:
+        """Seconds of a repetition that the candidate's process does not tell of, beyond those that the champion's does
+        not: asking and answering take some."""
+        old, new = (median(r.seconds - r.own_seconds for r in arm) for arm in (self.champion, self.candidate))
+        return new - old
 
 
 def bench_inputs(library: OpLibrary, file: Path) -> None:
@@ -113,14 +115,13 @@ class Contest:
 
     def _sample(self, champion: Contestant, candidate: Contestant) -> Samples:
         """ABBA blocks, until the gain is shown or shown not to be there, or the plan ends."""
-        samples = Samples((_launches(champion), _launches(candidate)))
-        old, new = zip((champion, candidate), samples.launches, strict=True)
+        samples = Samples(_launches(champion, candidate))
         least, most = self.plan.blocks
         usual: list[float] = []
         end = time.perf_counter() + self.plan.budget_s
         while len(usual) < most:
             began = time.perf_counter()
-            block = [arm.run(launches) for arm, launches in (old, new, new, old)]
+            block = [arm.run(samples.launches) for arm in (champion, candidate, candidate, champion)]
             took = time.perf_counter() - began
             if len(usual) >= 3 and took > SLOW * median(usual) and samples.again < most:
                 samples.again += 1
@@ -135,17 +136,18 @@ class Contest:
 
     def _misconduct(self, samples: Samples) -> Failure | None:
         """A time that cannot be, or that the candidate's process tells otherwise."""
-        agree = samples.own_clock()
-        if not CLOCKS_AGREE < agree < 1 / CLOCKS_AGREE:
-            reason = f"its process's clock counts {agree:.2f} of the time that passed"
+        usual, hidden = median(r.seconds for r in samples.candidate), samples.hidden_s()
+        if hidden > HIDDEN_SHARE * usual + HIDDEN_S:
+            reason = f"its process's clock is {1e3 * hidden:.1f} ms short of the {1e3 * usual:.1f} ms that passed"
             return Failure(Status.DISHONEST, reason)
         return self.floor.failure(median(samples.seconds()[1]))
 
 
-def _launches(contestant: Contestant) -> int:
-    """How many make a repetition, fixed before the first one that counts."""
-    seconds = min(contestant.run(1).seconds for _ in range(2))
-    return max(math.ceil(REPETITION_S / seconds), 1)
+def _launches(*arms: Contestant) -> int:
+    """How many make a repetition of either arm, fixed before the first one that counts: what asking for them takes is
+    then the same for both."""
+    seconds = [min(arm.run(1).seconds for _ in range(3)) for arm in arms]
+    return max(min(math.ceil(REPETITION_S / min(seconds)), int(LONGEST_S / max(seconds))), 1)
 
 
 def _ratios(samples: Samples) -> list[float]:
@@ -155,5 +157,5 @@ def _ratios(samples: Samples) -> list[float]:
 def _benched(samples: Samples | None, failure: Failure | None, seconds: float) -> Benched:
     if samples is None:
         return Benched(False, (), (), None, seconds, failure)
-    measured, agree = speedup(_ratios(samples)), samples.own_clock()
-    return Benched(True, *samples.seconds(), measured, seconds, failure, agree, samples.again)
+    measured, hidden = speedup(_ratios(samples)), samples.hidden_s()
+    return Benched(True, *samples.seconds(), measured, seconds, failure, hidden, samples.again)
