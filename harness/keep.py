@@ -15,11 +15,13 @@ ERROR = 1 / 200  # of either bound, over all looks together: the false keeps of 
 # and shows a small gain with 120 blocks in 46 of 100 cases where this one does in 42.
 PRIOR = (1.0, 0.5)
 LEAST_BLOCKS = 9  # fewer show nothing, even when all agree: `needed`
-MOST_BLOCKS = 120  # show a gain of half the blocks' spread in 3 of 4 cases; 0.7 of that would need twice as many
+MOST_BLOCKS = (
+    120  # show a gain of half the blocks' spread in 3 of 4 cases (Gaussian); 0.7 of that would need twice as many
+)
 
 
 def log_ratios(champion: Sequence[float], candidate: Sequence[float]) -> list[float]:
-    """One log(champion / candidate) for each ABBA block, of two samples an arm, in seconds.
+    """One log(champion / candidate) for each block (ABBA or BAAB), of two samples an arm, in seconds.
 
     Averaging the two logs of an arm inside a block cancels a linear drift of the machine.
     ValueError when the arms have different lengths, an odd length, or a time that is not positive.
@@ -67,9 +69,13 @@ def bounds(ratios: Sequence[float], error: float = ERROR) -> Speedup:
     The location is the median, and the bounds are a confidence sequence for it: in at most `error` of all comparisons
     does either bound ever pass the truth, however often one looks (two-sided 99 %). They are order statistics:
     `evidence` asks of a ratio only on which side of a threshold it lies, so that spikes and clocks with two speeds
-    can neither fake a gain nor widen the interval. Among bets that use the size of a ratio too, signed ranks
-    show a gain below the spread in up to a third fewer blocks, but assume symmetry and take 15 blocks for a clear
-    one; self-normalised sums lose against both on recorded noise (`experiments/LOG.md`).
+    can neither fake a gain nor widen the interval. It needs blocks that are ABBA or BAAB by the toss of a coin:
+    then equal arms are as likely to be slower as faster, whatever the machine does; a fixed order takes an effect of
+    the place in the block for a gain.
+
+    Bets that also use the size of a ratio assume symmetry. Signed ranks find a gain of half the spread more often (in
+    83 against 51 of 100 cases of a recorded noise), and take 15 blocks for a clear one that 9 signs show;
+    self-normalised sums lose against both on recorded noise (`experiments/LOG.md`).
     """
     if not len(ratios):
         raise ValueError("bounds need at least one block")

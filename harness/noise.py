@@ -32,7 +32,7 @@ class Noise:
 
 
 def noise_of(champion_s: Sequence[float], candidate_s: Sequence[float]) -> Noise:
-    """The noise of two arms, from the seconds of their repetitions in the order in which they were measured (ABBA)."""
+    """The noise of two arms, from the seconds of their repetitions in the order in which they were measured."""
     ratios = log_ratios(champion_s, candidate_s)
     level_s = float(np.median(champion_s))
     return Noise(level_s, _spread(np.log(champion_s)), _spread(np.asarray(ratios)), len(ratios))
