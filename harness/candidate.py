@@ -138,7 +138,7 @@ def changed_part(candidate: Candidate) -> tuple[str, str]:
 
 @dataclass(frozen=True)
 class Speedup:
-    """How many times faster than the champion: estimate and its 95 % bounds. 1.0 is no difference."""
+    """How many times faster than the champion: estimate and its 99 % bounds. 1.0 is no difference."""
 
     value: float
     low: float
@@ -176,8 +176,9 @@ class Checked:
 
 @dataclass(frozen=True)
 class Benched:
-    """Bench stage: seconds of a launch in each repetition of both arms, as they were measured (ABBA).
+    """Bench stage: seconds of a launch in each repetition of both arms, as they were measured, two a block.
 
+    champion_first: for each block whether it was champion, candidate, candidate, champion, or the other way round.
     hidden_s: how much more of a repetition the candidate's process does not tell of than the champion's.
     again: blocks that were left out and measured again, because the machine was slow.
     """
@@ -188,6 +189,7 @@ class Benched:
     speedup: Speedup | None
     seconds: float
     failure: Failure | None = None
+    champion_first: tuple[bool, ...] = ()
     hidden_s: float = 0.0
     again: int = 0
 

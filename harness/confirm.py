@@ -13,7 +13,7 @@ from harness.contest import ContestPlan
 from harness.judge import Judge
 from harness.measure import EnginePlan
 
-BENCH = ContestPlan(blocks=(12, 80), budget_s=4.0)
+BENCH = ContestPlan(blocks=(30, 120), budget_s=6.0)
 ENGINE = EnginePlan(blocks=6, tokens=16, timeout_s=1800.0)  # the whole golden record: minutes on a slow machine
 
 

@@ -15,7 +15,7 @@ from baseline.samples import sample_inputs
 from harness.build import OpLibrary
 from harness.candidate import Benched, Failure, Status
 from harness.contestant import Contestant, Ended, Repetition
-from harness.keep import log_ratios, settled, speedup
+from harness.keep import LEAST_BLOCKS, MOST_BLOCKS, log_ratios, settled, speedup
 from harness.physics import Floor
 from harness.timed_check import TimedCheck
 from harness.verify import STATUS
@@ -31,13 +31,13 @@ HIDDEN_SHARE, HIDDEN_S = 0.25, 2e-3  # how far an honest process's clock may be 
 class ContestPlan:
     """How many ABBA blocks at least and at most, and the seconds after which no other one begins."""
 
-    blocks: tuple[int, int] = (8, 60)
-    budget_s: float = 2.0
+    blocks: tuple[int, int] = (LEAST_BLOCKS, MOST_BLOCKS)
+    budget_s: float = 4.0
 
 
 @dataclass
 class Samples:
-    """The repetitions of both arms in the order in which they were measured (ABBA), each of so many launches.
+    """The repetitions of both arms in the order in which they were measured, two a block, each of so many launches.
 
     `again`: blocks that were left out and measured again, because the machine was slow.
     """
@@ -45,6 +45,7 @@ class Samples:
     launches: int
     champion: list[Repetition] = field(default_factory=list)
     candidate: list[Repetition] = field(default_factory=list)
+    champion_first: list[bool] = field(default_factory=list)
     again: int = 0
 
     def seconds(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -114,21 +115,28 @@ class Contest:
         return _benched(samples, failure, time.perf_counter() - started)
 
     def _sample(self, champion: Contestant, candidate: Contestant) -> Samples:
-        """ABBA blocks, until the gain is shown or shown not to be there, or the plan ends."""
-        samples = Samples(_launches(champion, candidate))
+        """Blocks, until the gain is shown or shown not to be there, or the plan ends.
+
+        A coin says for each whether it is ABBA or BAAB: a place in the block that is always the slower one would pass
+        for a gain (see `harness.keep.bounds`).
+        """
+        arms = champion, candidate
+        samples = Samples(_launches(*arms))
         least, most = self.plan.blocks
         usual: list[float] = []
         end = time.perf_counter() + self.plan.budget_s
         while len(usual) < most:
             began = time.perf_counter()
-            block = [arm.run(samples.launches) for arm in (champion, candidate, candidate, champion)]
+            first, second = arms if secrets.randbits(1) else arms[::-1]
+            block = [(arm, arm.run(samples.launches)) for arm in (first, second, second, first)]
             took = time.perf_counter() - began
             if len(usual) >= 3 and took > SLOW * median(usual) and samples.again < most:
                 samples.again += 1
                 continue
             usual.append(took)
-            samples.champion += [block[0], block[3]]
-            samples.candidate += [block[1], block[2]]
+            samples.champion_first.append(first is champion)
+            samples.champion += [found for arm, found in block if arm is champion]
+            samples.candidate += [found for arm, found in block if arm is candidate]
             enough = len(usual) >= least
             if enough and (time.perf_counter() > end or settled(speedup(_ratios(samples)), self.min_gain)):
                 break
@@ -157,5 +165,5 @@ def _ratios(samples: Samples) -> list[float]:
 def _benched(samples: Samples | None, failure: Failure | None, seconds: float) -> Benched:
     if samples is None:
         return Benched(False, (), (), None, seconds, failure)
-    measured, hidden = speedup(_ratios(samples)), samples.hidden_s()
-    return Benched(True, *samples.seconds(), measured, seconds, failure, hidden, samples.again)
+    measured, order, hidden = speedup(_ratios(samples)), tuple(samples.champion_first), samples.hidden_s()
+    return Benched(True, *samples.seconds(), measured, seconds, failure, order, hidden, samples.again)

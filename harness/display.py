@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from baseline.pack import Progress as OnBytes
+from harness.aa import SelfContest
 from harness.candidate import Candidate, Speedup, Stage, Status
 from harness.confirm import Summary
 from harness.ledger import Row
@@ -67,6 +68,9 @@ class Lines:
     def on_champion(self, candidate: Candidate, row: Row) -> None:
         """Its row has said so."""
 
+    def on_noise(self, run: SelfContest) -> None:
+        self._console.print(run.line(), markup=False, soft_wrap=True)
+
 
 class LiveTable:
     """The latest candidates, what runs now, and the champion."""
@@ -75,7 +79,7 @@ class LiveTable:
         self._live, self._settings = live, settings
         self._rows: list[Row] = []
         self._now = "measuring the seed"
-        self._champion = ""
+        self._champion = self._noise = ""
 
     def on_stage(self, candidate: Candidate, stage: Stage) -> None:
         self._now = f"{stage}: {candidate.hypothesis}"
@@ -83,6 +87,10 @@ class LiveTable:
 
     def on_row(self, row: Row) -> None:
         self._rows.append(row)
+        self._refresh()
+
+    def on_noise(self, run: SelfContest) -> None:
+        self._noise = run.line()
         self._refresh()
 
     def on_champion(self, candidate: Candidate, row: Row) -> None:
@@ -105,7 +113,7 @@ class LiveTable:
         for row in self._rows[-LATEST:]:
             cells = (f"{row.elapsed_s:.0f} s", str(row.status), gain(row), title(row), row.reason)
             table.add_row(*map(Text, cells), style=STYLES.get(row.status, "red"))
-        lines = (self._champion, "green"), (self._now, "default")
+        lines = (self._noise, "dim"), (self._champion, "green"), (self._now, "default")
         self._live.update(
             Group(table, *(Text(line, style=style, no_wrap=True, overflow="ellipsis") for line, style in lines)),
             refresh=True,
@@ -129,7 +137,7 @@ def print_summary(summary: Summary, chart: Path | None) -> None:
         f"{summary.evaluated} candidates in {summary.seconds:.0f} s, {summary.kept} kept; champion {summary.champion}"
     )
     if summary.confirmed is not None:
-        table = Table("confirmed in fresh processes", "over the plain kernels", "95 % interval")
+        table = Table("confirmed in fresh processes", "over the plain kernels", "99 % interval")
         for op, speedup in summary.confirmed.ops.items():
             table.add_row(f"{op}, bench shape", *bounds(speedup))
         table.add_row("decode, whole engine", *bounds(summary.confirmed.engine))
@@ -151,7 +159,7 @@ class Stages(Silent):
 
 def print_rerun(found: Rerun) -> None:
     """What was recorded, beside what came of it now."""
-    table = Table("over the plain kernels", "recorded", "now", "95 % interval")
+    table = Table("over the plain kernels", "recorded", "now", "99 % interval")
     for op, recorded in found.recorded.items():
         now = bounds(found.again[op]) if op in found.again else ("", "")
         table.add_row(op, f"{recorded.value:.2f}x", *now)

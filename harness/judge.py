@@ -9,6 +9,7 @@ from baseline.golden import Fingerprint, Golden, load
 from baseline.manifest import load_manifest
 from baseline.probe import memory_read
 from baseline.variant import Choice, Variant
+from harness.aa import Watch
 from harness.build import OpLibrary, build
 from harness.candidate import (
     IO,
@@ -70,12 +71,15 @@ class Judge:
     golden: Golden = field(init=False)
     noise: dict[tuple[str, str], dict[str, float]] = field(init=False, default_factory=dict)
     floors: dict[str, Floor] = field(init=False, default_factory=dict)
+    watch: Watch = field(init=False)
+    champion: Configuration = field(init=False)  # that the A/A runs are of
 
     def __post_init__(self) -> None:
         """Loads the golden record. UsageError or CheckError when it, or the packed model, is not what it should be."""
         manifest = load_manifest(self.settings.packed)
         self.golden = load(self.settings.golden)
         self.golden.fingerprint.require(Fingerprint.here(manifest.source.fingerprint, DTYPE))
+        self.watch = Watch(self._against_itself, self.settings.min_gain)
         self.contracts = {op: load_contract(self.settings.kernels / op) for op in self.variants}
 
     def build(self, op: str, spec: KernelSpec) -> tuple[Built, list[OpLibrary]]:
@@ -116,6 +120,12 @@ class Judge:
                 bench_inputs(library, self.inputs(op))
                 self.floors[op] = measure_floor(library, gbps, self.inputs(op), self.scratch, self.settings.cache)
 
+    def open(self, champion: Candidate, ops: tuple[str, ...]) -> None:
+        """The A/A run that opens a search, of its first op; nothing where nothing is timed."""
+        self.champion = champion.configuration
+        if self.target.measures and ops:
+            self.observer.on_noise(self.watch.run(ops[0]))
+
     def check_engine(self, seed: Candidate) -> EngineResult:
         """The seed in the whole engine, untimed. CheckError when it does not answer as the golden record does."""
         self.observer.on_stage(seed, Stage.ENGINE)
@@ -141,7 +151,7 @@ class Judge:
     def _evaluate_kernel(
         self, candidate: Candidate, champion: Candidate, folder: Path, seed: int, verdict: Verdict
     ) -> None:
-        op = candidate.changed
+        op, self.champion = candidate.changed, champion.configuration
         self._enter(Stage.BUILD, candidate, verdict)
         verdict.built, libraries = self.build(op, candidate.configuration.kernels[op])
         if verdict.built.failure is not None:
@@ -157,6 +167,8 @@ class Judge:
             return
         self._enter(Stage.BENCH, candidate, verdict)
         verdict.benched = self.bench(op, champion.configuration, libraries[-1], folder, ContestPlan())
+        if (again := self.watch.see(op, champion.configuration.kernels[op].variant, verdict.benched)) is not None:
+            self.observer.on_noise(again)
         verdict.failure = verdict.benched.failure or self._decide(verdict.benched.speedup)
 
     def _check(self, op: str, libraries: list[OpLibrary], seed: int, folder: Path) -> Checked:
@@ -176,7 +188,15 @@ class Judge:
         home = writable(self.scratch / "champion")
         noise, floor = self.noise[op, candidate.backend.name], self.floors[op]
         where = self.inputs(op), folder, home, self.settings.timeout_s
-        return Contest(old, candidate, *where, floor, noise, self.settings.min_gain, plan).run()
+        return Contest(old, candidate, *where, floor, noise, self.watch.least_gain, plan).run()
+
+    def _against_itself(self, op: str, plan: ContestPlan) -> tuple[str, Benched]:
+        """An A/A run of the champion's kernel of an op. CheckError when it does not live."""
+        *_, library = self._sound(op, self.champion.kernels[op])
+        benched = self.bench(op, self.champion, library, writable(self.scratch / "itself"), plan)
+        if benched.speedup is None:
+            raise CheckError(f"the champion's {op} kernel does not run: {_reason(benched.failure)}")
+        return self.champion.kernels[op].variant, benched
 
     def _evaluate_engine(self, candidate: Candidate, champion: Candidate, folder: Path, verdict: Verdict) -> None:
         self._enter(Stage.ENGINE, candidate, verdict)
@@ -204,7 +224,7 @@ class Judge:
         return run_engine(*arms, golden, setting, folder, SEED_TIMEOUTS * settings.timeout_s, plan)
 
     def _decide(self, measured: Speedup | None) -> Failure | None:
-        return decide(measured, self.settings.min_gain) if measured else None
+        return decide(measured, self.watch.least_gain) if measured else None
 
     def _enter(self, stage: Stage, candidate: Candidate, verdict: Verdict) -> None:
         verdict.stage = stage
@@ -215,3 +235,7 @@ class Judge:
         if built.failure is not None:
             raise CheckError(f"{op}/{spec.variant} no longer builds: {built.failure.reason}")
         return libraries
+
+
+def _reason(failure: Failure | None) -> str:
+    return failure.reason if failure else "was not measured"

@@ -128,6 +128,7 @@ def start(judge: Judge, run: RunFolder, ledger: Ledger, started: float) -> tuple
     for recorded in (champion, *untimed(run, ledger, judge)):
         same_sources(recorded, judge, run)
     judge.measure_seed(seed, tuple(op for op in judge.settings.ops if op in OPS))
+    judge.open(champion, tuple(op for op in judge.settings.ops if op in OPS))
     in_engine = bool(ledger.rows) and ledger.rows[0].stage is Stage.ENGINE
     engine = judge.check_engine(seed) if judge.target.measures and not in_engine else None
     if not ledger.rows:

@@ -2,6 +2,7 @@
 
 from typing import Protocol
 
+from harness.aa import SelfContest
 from harness.candidate import Candidate, Stage
 from harness.ledger import Row
 
@@ -18,6 +19,9 @@ class Observer(Protocol):
     def on_champion(self, candidate: Candidate, row: Row) -> None:
         """There is a new champion (the first is the seed)."""
 
+    def on_noise(self, run: SelfContest) -> None:
+        """An A/A run has said what gains this machine can show."""
+
 
 class Silent:
     """An observer that shows nothing."""
@@ -29,4 +33,7 @@ class Silent:
         """Shows nothing."""
 
     def on_champion(self, candidate: Candidate, row: Row) -> None:
+        """Shows nothing."""
+
+    def on_noise(self, run: SelfContest) -> None:
         """Shows nothing."""

@@ -156,7 +156,7 @@ def short(row: Row) -> str:
 def kept_table(made: Sequence[Point]) -> str:
     """A Markdown table of the candidates that became champion."""
     lines = [
-        "| # | op | kernel | over the last champion (95 % interval) | over the plain kernel | hypothesis |",
+        "| # | op | kernel | over the last champion (99 % interval) | over the plain kernel | hypothesis |",
         "|---:|---|---|---|---:|---|",
     ]
     return "\n".join([*lines, *_kept_lines(made)]) + "\n"
