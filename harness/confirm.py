@@ -11,9 +11,10 @@ from baseline.errors import CheckError
 from harness.candidate import Candidate, Speedup
 from harness.contest import ContestPlan
 from harness.judge import Judge
+from harness.keep import MOST_BLOCKS
 from harness.measure import EnginePlan
 
-BENCH = ContestPlan(blocks=(30, 120), budget_s=6.0)
+BENCH = ContestPlan(blocks=(20, MOST_BLOCKS), budget_s=6.0)
 ENGINE = EnginePlan(blocks=6, tokens=16, timeout_s=1800.0)  # the whole golden record: minutes on a slow machine
 
 

@@ -22,7 +22,7 @@ from harness.verify import STATUS
 
 CHAMPION, CANDIDATE = "champion", "candidate"
 REPETITION_S = 0.01  # of the quicker arm at least: a hundred times what asking for it takes
-LONGEST_S = 0.2  # of the slower arm at most
+LONGEST_S = 0.1  # of the slower arm at most
 SLOW = 1.5  # a block that takes so many times the median of those before was disturbed, and is measured again
 HIDDEN_SHARE, HIDDEN_S = 0.25, 2e-3  # how far an honest process's clock may be from the parent's
 

@@ -6,6 +6,7 @@ the process prints goes to its log. An answer repeats the number that came with 
 
 import json
 import os
+import signal
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -28,6 +29,7 @@ def run(job: Mapping[str, Any]) -> dict[str, Any]:
     _answer(answers, {"ready": arena.count})
     for line in sys.stdin:
         command = json.loads(line)
+        signal.alarm(int(job["timeout_s"]) + 5)  # anew: it ends a process whose parent is gone
         _answer(answers, {"number": command["number"], **getattr(arena, command["do"])(**command["with"])})
     return {}
 
