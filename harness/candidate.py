@@ -170,6 +170,8 @@ class Checked:
     seconds: float
     failure: Failure | None = None
     findings: tuple[str, ...] = ()  # the sanitizer's
+    seed: int = 0  # of the inputs: with it a failure can be had again
+    code: str = ""  # hash of the code that was checked
 
 
 @dataclass(frozen=True)

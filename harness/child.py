@@ -18,6 +18,7 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
+from baseline.durable import code_hash
 from baseline.elements import Array
 from harness import launch
 from harness.guarded import GuardedBuffer
@@ -42,10 +43,12 @@ def check(job: Job) -> dict[str, Any]:
     `calls` are what `harness.launch` loads, with the inputs' keys in the file `inputs`, and the outputs' dtypes and
     shapes. The outputs go to the file `outputs` as <call>.<name>; back come for each call the hashes of the inputs
     after it, whether anything was written in front of a buffer, and what a sanitizer found, which ends the calls.
+    `code` are the hashes of the files that the kernels are loaded from, taken before any of their code runs.
     `refused` is what Apple's compiler, which is asked only here, says of a kernel that it does not take.
     """
     outputs: dict[str, Array] = {}
     reports: list[dict[str, Any]] = []
+    code = {path: code_hash(Path(path)) for path in job["code"]}
     with np.load(job["inputs"]) as arrays:
         begin(job)
         for number, call in enumerate(job["calls"]):
@@ -58,7 +61,7 @@ def check(job: Job) -> dict[str, Any]:
             except RuntimeError as error:
                 if launch.REFUSED not in str(error):
                     raise
-                return {"calls": reports, "refused": str(error)}
+                return {"code": code, "calls": reports, "refused": str(error)}
             for array, output in zip(_shaped(results, blank), call["outputs"], strict=True):
                 outputs[f"{number}.{output['name']}"] = array.copy()
             hashes = [array_hash(buffer.data) for buffer in inputs]
@@ -67,7 +70,7 @@ def check(job: Job) -> dict[str, Any]:
             if found:
                 break
     np.savez(job["outputs"], allow_pickle=False, **outputs)
-    return {"calls": reports}
+    return {"code": code, "calls": reports}
 
 
 def _shaped(buffers: Sequence[GuardedBuffer], arrays: Sequence[Array]) -> list[Array]:
