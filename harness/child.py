@@ -1,7 +1,8 @@
 """The process in which a candidate's code runs: `python -m harness.child JOB.json`.
 
 It only runs and times; it holds no answer and judges nothing. Each job kind is one function from the job to the
-JSON that the parent gets back; arrays go through .npz files. Only `engine` imports mlx-lm, so the others start fast.
+JSON that the parent gets back; arrays go through .npz files. Only `engine` and `model` import mlx-lm: the others start
+fast.
 """
 
 import ctypes
@@ -92,6 +93,10 @@ def load_job(job: Job) -> Callable[[Job], dict[str, Any]]:
             from harness.engine_job import run as engine
 
             return engine
+        case "model":
+            from harness.engine_job import instances
+
+            return instances
     raise ValueError(f"no job is called {job['kind']!r}")
 
 

@@ -17,6 +17,7 @@ from baseline.elements import Array, widen
 from baseline.reference import oracle
 from harness.guarded import POISON
 
+FACTOR = 8.0  # the tolerance in units of the plain kernel's error
 ULP = 2.0**-23
 DRAWS = 4  # random perturbations that show the sensitivity
 # Half an element's spacing is the least that rounding an output costs; a small output has little else.

@@ -15,10 +15,9 @@ from harness.candidate import Checked, Failure, Status
 from harness.child import array_hash
 from harness.recipes import make_inputs
 from harness.sandbox import ChildResult, ChildStatus, run_child
-from harness.tolerance import compare
+from harness.tolerance import FACTOR, compare
 from harness.trials import Trial, trials
 
-FACTOR = 8.0  # the tolerance in units of the plain kernel's error
 Call = tuple[Trial, dict[str, Array], Mapping[str, Any], dict[str, Array], np.random.Generator]
 """A trial, its inputs, the child's report of it, its outputs, and what draws the columns to compare."""
 NOISE_RUNS = 3  # runs that show the plain kernel's error
