@@ -1,5 +1,6 @@
 """Files that a crash leaves either whole, under their own name, or not there at all."""
 
+import hashlib
 import os
 import shutil
 from collections.abc import Iterator
@@ -36,6 +37,11 @@ def file_checksum(path: Path) -> str:
         while block := stream.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
+
+
+def code_hash(path: Path) -> str:
+    """What names the code in a file: the first 16 hexadecimal digits of its SHA-256."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
 
 
 def require_space(folder: Path, nbytes: int) -> None:

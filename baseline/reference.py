@@ -29,12 +29,17 @@ def dequantize(weight: NDArray[np.uint32], scales: Float64, biases: Float64, bit
 
     weight [..., K * bits / 32] holds q LSB first; scales and biases [..., K / group_size]; returns [..., K].
     """
-    q = unpack(weight, bits).astype(np.float64)
-    return q * np.repeat(scales, group_size, axis=-1) + np.repeat(biases, group_size, axis=-1)
+    q = unpack(weight, bits).astype(np.float64).reshape(*scales.shape, group_size)
+    q *= scales[..., None]
+    q += biases[..., None]
+    return q.reshape(*weight.shape[:-1], -1)
 
 
 def unpack(weight: NDArray[np.uint32], bits: int) -> NDArray[np.uint64]:
     """The values of [..., words] packed words, [..., words * 32 / bits]; one may straddle two words."""
+    if 32 % bits == 0:  # none does
+        fields = weight[..., None] >> np.arange(0, 32, bits, dtype=np.uint32) & np.uint32(2**bits - 1)
+        return fields.reshape(*weight.shape[:-1], -1).astype(np.uint64)
     word, shift = np.divmod(np.arange(weight.shape[-1] * 32 // bits) * bits, 32)
     wide = np.concatenate([weight, np.zeros_like(weight[..., :1])], axis=-1).astype(np.uint64)
     pair = wide[..., word] | wide[..., word + 1] << np.uint64(32)
@@ -49,7 +54,8 @@ def _gate_up(constants: Instance, inputs: Tensors) -> dict[str, Float64]:
         expert = inputs["experts"][slot]
         gate = _projection("GATE", shape, constants, expert) @ x[row]
         up = _projection("UP", shape, constants, expert) @ x[row]
-        h[pair] = gate / (1 + np.exp(-gate)) * up
+        with np.errstate(over="ignore"):  # e^-gate is infinite where silu is 0
+            h[pair] = gate / (1 + np.exp(-gate)) * up
     return {"h": h}
 
 

@@ -1,5 +1,6 @@
 """The build stage: a choice of variant and tunables becomes kernels for the check and the bench shapes."""
 
+import hashlib
 import os
 import time
 from collections.abc import Mapping
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from baseline.contract import Case, Contract, Key, key
+from baseline.durable import code_hash
 from baseline.targets.compiler import BuildError
 from baseline.variant import Choice
 from harness.candidate import Built, Failure, Status
@@ -26,6 +28,7 @@ class OpLibrary:
     contract: Contract
     backend: Backend
     entries: Mapping[Key, Entry]
+    code: Mapping[str, str]  # each file that the entries are loaded from, with the hash of its content
 
     def call(self, case: Case) -> dict[str, Any]:
         """The kernel and the dims of a case, as a child's job names them. KeyError where it is not supported."""
@@ -67,7 +70,19 @@ def build(choice: Choice, contract: Contract, backend: Backend, cache: Path) -> 
         for shard, made in zip(shards, built, strict=True)
         for (constants, _), entry in zip(shard, made, strict=True)
     }
-    return Built(time.perf_counter() - started), OpLibrary(choice, contract, backend, entries)
+    code = {path: code_hash(Path(path)) for path in sorted({code_file(entry) for entry in entries.values()})}
+    return Built(time.perf_counter() - started), OpLibrary(choice, contract, backend, entries, code)
+
+
+def code_file(entry: Entry) -> str:
+    """The file that a built kernel is loaded from: a library or, where Apple's compiler makes one, the source."""
+    return str(entry.get("library", entry.get("path")))
+
+
+def combined(code: Mapping[str, str]) -> str:
+    """One hash for files that were built together: that of the only one, or of all their hashes."""
+    hashes = sorted(code.values())
+    return hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()[:16]
 
 
 def first_error(log: str) -> str:

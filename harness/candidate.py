@@ -18,6 +18,7 @@ class Stage(StrEnum):
     BUILD = "build"
     CHECK = "check"
     BENCH = "bench"
+    DISPATCH = "dispatch"
     ENGINE = "engine"
     CONFIRM = "confirm"
 
@@ -172,6 +173,8 @@ class Checked:
     seconds: float
     failure: Failure | None = None
     findings: tuple[str, ...] = ()  # the sanitizer's
+    seed: int = 0  # of the inputs: with it a failure can be had again
+    code: str = ""  # hash of the code that was checked
 
 
 @dataclass(frozen=True)
@@ -195,6 +198,15 @@ class Benched:
 
 
 @dataclass(frozen=True)
+class Dispatched:
+    """Dispatch stage: is the candidate's kernel what the engine runs? By op; it is asked in the engine's process."""
+
+    code: Mapping[str, str]  # hash of the code that the engine loaded
+    max_kl: Mapping[str, float]  # KL, in nats, that the watermarked build of the op's kernel makes
+    failure: Failure | None = None
+
+
+@dataclass(frozen=True)
 class EngineResult:
     """Engine stage. `right`: the golden outputs were reproduced; tokens/s of both arms, ABBA."""
 
@@ -206,3 +218,4 @@ class EngineResult:
     seconds: float
     max_kl: float = 0.0
     failure: Failure | None = None
+    dispatched: Dispatched | None = None  # None where no kernel was to be shown to run

@@ -1,7 +1,8 @@
 """The process in which a candidate's code runs: `python -m harness.child JOB.json`.
 
 It only runs and times; it holds no answer and judges nothing. Each job kind is one function from the job to the
-JSON that the parent gets back; arrays go through .npz files. Only `engine` imports mlx-lm, so the others start fast.
+JSON that the parent gets back; arrays go through .npz files. Only `engine` and `model` import mlx-lm: the others start
+fast.
 """
 
 import ctypes
@@ -16,6 +17,7 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 
+from baseline.durable import code_hash
 from baseline.elements import Array
 from harness import launch
 from harness.guarded import GuardedBuffer, array_hash
@@ -35,10 +37,12 @@ def check(job: Job) -> dict[str, Any]:
     `calls` are what `harness.launch` loads, with the inputs' keys in the file `inputs`, and the outputs' dtypes and
     shapes. The outputs go to the file `outputs` as <call>.<name>; back come for each call the hashes of the inputs
     after it, whether anything was written in front of a buffer, and what a sanitizer found, which ends the calls.
+    `code` are the hashes of the files that the kernels are loaded from, taken before any of their code runs.
     `refused` is what Apple's compiler, which is asked only here, says of a kernel that it does not take.
     """
     outputs: dict[str, Array] = {}
     reports: list[dict[str, Any]] = []
+    code = {path: code_hash(Path(path)) for path in job["code"]}
     with np.load(job["inputs"]) as arrays:
         begin(job)
         for number, call in enumerate(job["calls"]):
@@ -51,7 +55,7 @@ def check(job: Job) -> dict[str, Any]:
             except RuntimeError as error:
                 if launch.REFUSED not in str(error):
                     raise
-                return {"calls": reports, "refused": str(error)}
+                return {"code": code, "calls": reports, "refused": str(error)}
             for array, output in zip(_shaped(results, blank), call["outputs"], strict=True):
                 outputs[f"{number}.{output['name']}"] = array.copy()
             hashes = [array_hash(buffer.data) for buffer in inputs]
@@ -60,7 +64,7 @@ def check(job: Job) -> dict[str, Any]:
             if found:
                 break
     np.savez(job["outputs"], allow_pickle=False, **outputs)
-    return {"calls": reports}
+    return {"code": code, "calls": reports}
 
 
 def _shaped(buffers: Sequence[GuardedBuffer], arrays: Sequence[Array]) -> list[Array]:
@@ -82,6 +86,10 @@ def load_job(job: Job) -> Callable[[Job], dict[str, Any]]:
             from harness.engine_job import run as engine
 
             return engine
+        case "model":
+            from harness.engine_job import instances
+
+            return instances
     raise ValueError(f"no job is called {job['kind']!r}")
 
 

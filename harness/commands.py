@@ -144,12 +144,14 @@ def golden_check(arguments: Namespace, config: Config) -> Result:
     _use_device(config.target.name)
     from baseline.golden import Fingerprint, compare, load
     from baseline.questions import answer
+    from baseline.tolerance import Tolerance
     from harness.models import golden_folder
 
     engine, packed = _engine(config)
     golden = load(golden_folder(config.golden, packed.fingerprint, packed.bundled))
     golden.fingerprint.require(Fingerprint.here(packed.fingerprint, config.dtype))
-    report = compare(golden, answer(engine.model, engine.tokenizer, golden.questions, say))
+    limits = Tolerance(config.judge.kl, config.judge.tie, config.judge.perplexity)
+    report = compare(golden, answer(engine.model, engine.tokenizer, golden.questions, say), limits)
     if report.ok:
         say(_agreement(report))
     return Result(asdict(report), f"golden mismatch: {report.reason}" if report.reason else "")
@@ -251,6 +253,7 @@ def search_settings(arguments: Namespace, config: Config) -> "SearchSettings":
         target=config.target.name,
         ops=chosen_ops(config, (*OPS, "io")),
         io=asdict(config.io),
+        judge=asdict(config.judge),
         minutes=config.minutes,
         min_gain=config.min_gain,
         timeout_s=config.timeout_s,

@@ -22,6 +22,16 @@ class Io:
 
 
 @dataclass
+class Judge:
+    """Types of the fields of conf/judge, which says what each limit is."""
+
+    kl: float = 0.0
+    tie: float = 0.0
+    perplexity: float = 0.0
+    factor: float = 0.0
+
+
+@dataclass
 class Named:
     """A configuration group whose choice is only a name."""
 
@@ -35,6 +45,7 @@ class Config:
     target: Named = field(default_factory=Named)
     proposer: Named = field(default_factory=Named)
     io: Io = field(default_factory=Io)
+    judge: Judge = field(default_factory=Judge)
     model: str = ""
     golden: str | None = None
     configuration: str | None = None

@@ -18,6 +18,7 @@ from harness.contestant import Contestant, Ended, Repetition
 from harness.keep import LEAST_BLOCKS, MOST_BLOCKS, log_ratios, settled, speedup
 from harness.physics import Floor
 from harness.timed_check import TimedCheck
+from harness.tolerance import FACTOR
 from harness.verify import STATUS
 
 CHAMPION, CANDIDATE = "champion", "candidate"
@@ -76,7 +77,7 @@ class Contest:
     """Who meets whom, and where.
 
     inputs: `bench_inputs`'s file. folder: the candidate's; home: the champion's. timeout_s: for an answer of a process.
-    noise: the errors that the timed results may have, as `harness.verify` measures them.
+    factor times noise, which `harness.verify` measures: the errors that the timed results may have.
     """
 
     champion: OpLibrary
@@ -88,6 +89,7 @@ class Contest:
     floor: Floor
     noise: Mapping[str, float]
     min_gain: float = 0.0
+    factor: float = FACTOR
     plan: ContestPlan = ContestPlan()
 
     def run(self) -> Benched:
@@ -102,7 +104,8 @@ class Contest:
         try:
             # Both start at the same time.
             with champion, Contestant(CANDIDATE, self.candidate, self.inputs, self.folder, self.timeout_s) as candidate:
-                check = TimedCheck(self.candidate, self.inputs, self.folder, candidate.copies, self.noise)
+                given = self.candidate, self.inputs, self.folder
+                check = TimedCheck(*given, candidate.copies, self.noise, self.factor)
                 for contestant in (champion, candidate):
                     contestant.ready()
                     contestant.refresh(check.file)

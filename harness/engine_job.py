@@ -1,10 +1,11 @@
 """The child's `engine` job: a candidate in the whole engine, first what it answers, then how fast it decodes."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 from baseline.engine import Engine, IoPolicy
+from baseline.engine.kernels import distinct
 from baseline.questions import Questions, answer
 from baseline.variant import Choice, parse_variant
 
@@ -12,15 +13,15 @@ from baseline.variant import Choice, parse_variant
 def run(job: Mapping[str, Any]) -> dict[str, Any]:
     """Puts the questions to the candidate, then decodes with both arms in ABBA order.
 
-    The answers go to the file `answers`, for the parent to compare; back come the tokens/s of each decode by arm. The
-    golden answers never come here.
+    The answers go to the file `answers`, for the parent to compare; back come the tokens/s of each decode by arm, and
+    the hashes of what the ops to be shown to run were loaded from. The golden answers never come here.
     """
     engine = Engine.load(Path(job["packed"]))
     champion, candidate = job["arms"]
     Path(job["started"]).touch()  # from here on the candidate's code runs
     configure(engine, job, candidate)
-    questions = Questions.from_json(job["questions"])
-    answer(engine.model, engine.tokenizer, questions).save(Path(job["answers"]))
+    put(engine, job["questions"], job["answers"])
+    code = show_dispatch(engine, job, candidate)
     speeds: dict[str, list[float]] = {champion: [], candidate: []}
     for name in (candidate, champion):  # warm-up: builds, page cache, MLX's own compilation
         configure(engine, job, name)
@@ -28,14 +29,43 @@ def run(job: Mapping[str, Any]) -> dict[str, Any]:
     for name in (champion, candidate, candidate, champion) * job["blocks"]:
         configure(engine, job, name)
         speeds[name].append(decode_speed(engine, job["prompt"], job["tokens"]))
-    return {"tokens_per_s": speeds}
+    return {"tokens_per_s": speeds, "code": code}
 
 
-def configure(engine: Engine, job: Mapping[str, Any], name: str) -> None:
+def instances(job: Mapping[str, Any]) -> dict[str, Any]:
+    """The `model` job, which runs no candidate: the constants that the model's layers need kernels for, by op."""
+    Path(job["started"]).touch()
+    engine = Engine.load(Path(job["packed"]))
+    return {op: distinct(engine.instances(op), names) for op, names in job["constants"].items()}
+
+
+def show_dispatch(engine: Engine, job: Mapping[str, Any], arm: str) -> dict[str, list[str]]:
+    """Puts one question to the arm as it is configured now, and again with each of the job's `watermarked` ops.
+
+    The answers go to the files that the job names; back come the hashes of each op's two builds.
+    """
+    if job["watermarked"]:
+        put(engine, job["question"], job["plain"])
+    code = {}
+    own = {op: engine.kernels[op].code for op in job["watermarked"]}
+    for op, file in job["watermarked"].items():
+        configure(engine, job, arm, watermarked=(op,))
+        put(engine, job["question"], file)
+        code[op] = [own[op], engine.kernels[op].code]
+    return code
+
+
+def put(engine: Engine, questions: str, file: str) -> None:
+    """Writes the engine's answers to `questions` (JSON)."""
+    answer(engine.model, engine.tokenizer, Questions.from_json(questions)).save(Path(file))
+
+
+def configure(engine: Engine, job: Mapping[str, Any], name: str, watermarked: Collection[str] = ()) -> None:
     """Gives the engine the kernels and the I/O policy of an arm."""
     arm = job["arms"][name]
     choices = {op: Choice(parse_variant(Path(c["path"])), c["tunables"]) for op, c in arm["choices"].items()}
-    engine.configure(choices, IoPolicy(**arm["io"]), kernels=Path(job["kernels"]), cache=Path(job["cache"]))
+    folders = {"kernels": Path(job["kernels"]), "cache": Path(job["cache"])}
+    engine.configure(choices, IoPolicy(**arm["io"]), **folders, watermarked=watermarked)
 
 
 def decode_speed(engine: Engine, prompt: list[int], tokens: int) -> float:

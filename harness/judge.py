@@ -1,9 +1,12 @@
 """The judge: takes one candidate through the stages, cheapest first, until one fails."""
 
+import math
+import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from baseline.contract import load_contract
+from baseline.contract import Instance, load_contract
 from baseline.errors import CheckError
 from baseline.golden import Fingerprint, Golden, load
 from baseline.manifest import load_manifest
@@ -18,6 +21,7 @@ from harness.candidate import (
     Candidate,
     Checked,
     Configuration,
+    Dispatched,
     EngineResult,
     Failure,
     KernelSpec,
@@ -26,16 +30,19 @@ from harness.candidate import (
     Status,
 )
 from harness.contest import Contest, ContestPlan, bench_inputs
+from harness.dispatch import Proof, prepare
 from harness.keep import decide, guard
 from harness.measure import EngineArm, EnginePlan, EngineSetting, run_engine
 from harness.opening import measure_floor
 from harness.physics import Floor
 from harness.progress import Observer
+from harness.sandbox import ChildStatus, run_child
 from harness.settings import SearchSettings, writable
 from harness.targets import Target
 from harness.verify import measure_noise, verify
 
 DTYPE = "float32"  # what the engine computes in, and so the golden record
+SEED_BITS = 63  # of a check: drawn in this process, told to no other
 SEED_TIMEOUTS = 4  # the plain kernels are slow, and check all ops before the first candidate
 
 
@@ -69,6 +76,7 @@ class Judge:
     observer: Observer
     scratch: Path
     golden: Golden = field(init=False)
+    _instances: dict[str, list[Instance]] = field(init=False, default_factory=dict)
     noise: dict[tuple[str, str], dict[str, float]] = field(init=False, default_factory=dict)
     floors: dict[str, Floor] = field(init=False, default_factory=dict)
     watch: Watch = field(init=False)
@@ -112,7 +120,7 @@ class Judge:
             self.observer.on_stage(seed, Stage.CHECK)
             for library in self._sound(op, seed.configuration.kernels[op]):
                 timeout_s = SEED_TIMEOUTS * self.settings.timeout_s
-                checked = measure_noise(library, self.settings.seed, self.scratch, timeout_s)
+                checked = measure_noise(library, secrets.randbits(SEED_BITS), self.scratch, timeout_s)
                 if checked.failure is not None:
                     raise CheckError(f"the seed's {op} kernel is not sound: {checked.failure.reason}")
                 self.noise[op, library.backend.name] = dict(checked.errors)
@@ -139,18 +147,16 @@ class Judge:
         """The file of an op's bench inputs."""
         return self.scratch / f"{op}.bench.npz"
 
-    def evaluate(self, candidate: Candidate, champion: Candidate, folder: Path, seed: int) -> Verdict:
+    def evaluate(self, candidate: Candidate, champion: Candidate, folder: Path) -> Verdict:
         """All stages for a candidate that changes one op of the champion, or its I/O policy."""
         verdict = Verdict()
         if candidate.changed != IO:
-            self._evaluate_kernel(candidate, champion, folder, seed, verdict)
+            self._evaluate_kernel(candidate, champion, folder, verdict)
         if verdict.failure is None:
             self._evaluate_engine(candidate, champion, folder, verdict)
         return verdict
 
-    def _evaluate_kernel(
-        self, candidate: Candidate, champion: Candidate, folder: Path, seed: int, verdict: Verdict
-    ) -> None:
+    def _evaluate_kernel(self, candidate: Candidate, champion: Candidate, folder: Path, verdict: Verdict) -> None:
         op, self.champion = candidate.changed, champion.configuration
         self._enter(Stage.BUILD, candidate, verdict)
         verdict.built, libraries = self.build(op, candidate.configuration.kernels[op])
@@ -158,7 +164,7 @@ class Judge:
             verdict.failure = verdict.built.failure
             return
         self._enter(Stage.CHECK, candidate, verdict)
-        verdict.checked = self._check(op, libraries, seed, folder)
+        verdict.checked = self._check(op, libraries, folder)
         if verdict.checked.failure is not None:
             verdict.failure = verdict.checked.failure
             return
@@ -171,12 +177,13 @@ class Judge:
             self.observer.on_noise(again)
         verdict.failure = verdict.benched.failure or self._decide(verdict.benched.speedup)
 
-    def _check(self, op: str, libraries: list[OpLibrary], seed: int, folder: Path) -> Checked:
-        """On each backend in turn, until one finds fault."""
+    def _check(self, op: str, libraries: list[OpLibrary], folder: Path) -> Checked:
+        """On each backend in turn, until one finds fault; on inputs that nobody could have known."""
         seconds = 0.0
         for library in libraries:
             noise = self.noise[op, library.backend.name]
-            checked = verify(library, noise, seed, folder, self.settings.timeout_s)
+            seed, factor = secrets.randbits(SEED_BITS), self.settings.judge["factor"]
+            checked = verify(library, noise, seed, folder, self.settings.timeout_s, factor)
             seconds += checked.seconds
             if checked.failure is not None:
                 break
@@ -188,7 +195,8 @@ class Judge:
         home = writable(self.scratch / "champion")
         noise, floor = self.noise[op, candidate.backend.name], self.floors[op]
         where = self.inputs(op), folder, home, self.settings.timeout_s
-        return Contest(old, candidate, *where, floor, noise, self.watch.least_gain, plan).run()
+        limits = floor, noise, self.watch.least_gain, self.settings.judge["factor"]
+        return Contest(old, candidate, *where, *limits, plan).run()
 
     def _against_itself(self, op: str, plan: ContestPlan) -> tuple[str, Benched]:
         """An A/A run of the champion's kernel of an op. CheckError when it does not live."""
@@ -202,6 +210,8 @@ class Judge:
         self._enter(Stage.ENGINE, candidate, verdict)
         result = self.engine(candidate.configuration, champion.configuration, folder, self.golden.quick(), EnginePlan())
         verdict.engine = result
+        if result.dispatched is not None and result.dispatched.failure is not None:
+            verdict.stage = Stage.DISPATCH
         if result.failure is not None or result.speedup is None:
             verdict.failure = result.failure
         elif candidate.changed == IO:
@@ -217,11 +227,33 @@ class Judge:
         golden: Golden,
         plan: EnginePlan,
     ) -> EngineResult:
-        """A configuration in the whole engine, against the champion's."""
+        """A configuration in the whole engine, against the champion's; what it changes is shown to run."""
         settings = self.settings
-        setting = EngineSetting(settings.packed, settings.kernels, settings.cache, self.target.timed.device)
-        arms = self.arm(champion), self.arm(candidate)
-        return run_engine(*arms, golden, setting, folder, SEED_TIMEOUTS * settings.timeout_s, plan)
+        device, tolerance = self.target.timed.device, settings.tolerance
+        setting = EngineSetting(settings.packed, settings.kernels, settings.cache, device, tolerance)
+        old, new = self.arm(champion), self.arm(candidate)
+        changed = [op for op, spec in candidate.kernels.items() if spec != champion.kernels.get(op)]
+        proof = self._proof({op: new.choices[op] for op in changed})
+        if isinstance(proof, Failure):
+            return EngineResult(False, False, (), (), None, 0.0, math.inf, proof, Dispatched({}, {}, proof))
+        return run_engine(old, new, golden, setting, folder, SEED_TIMEOUTS * settings.timeout_s, plan, proof)
+
+    def _proof(self, choices: Mapping[str, Choice]) -> Proof | Failure:
+        """What shows that these kernels are what the engine runs."""
+        if not choices:
+            return Proof({})
+        self._instances = self._instances or self._model_instances()
+        return prepare(choices, self.contracts, self._instances, self.target.timed, self.settings.cache)
+
+    def _model_instances(self) -> dict[str, list[Instance]]:
+        """The constants that the model needs kernels for. RuntimeError when it cannot be loaded."""
+        constants = {op: list(contract.constants) for op, contract in self.contracts.items()}
+        packed, device = str(self.settings.packed.resolve()), self.target.timed.device
+        job = {"kind": "model", "device": device, "packed": packed, "constants": constants}
+        result = run_child(job, self.scratch, SEED_TIMEOUTS * self.settings.timeout_s)
+        if result.status is not ChildStatus.OK:
+            raise RuntimeError(f"the model could not be loaded: {result.reason}\n{result.stderr}")
+        return {op: list(instances) for op, instances in result.payload.items()}
 
     def _decide(self, measured: Speedup | None) -> Failure | None:
         return decide(measured, self.watch.least_gain) if measured else None

@@ -29,6 +29,7 @@ class Row:
     op: str  # the op whose kernel was changed, or 'io'; '' for the seed
     variant: str
     tunables: str  # JSON; the I/O policy for an I/O candidate
+    code: str  # hash of the code that was loaded: by the engine, where it came to that; '' for the seed and for I/O
     speedup: float  # the op alone at the contract's bench shape; end to end for an I/O candidate
     speedup_low: float
     speedup_high: float

@@ -23,7 +23,6 @@ from harness.study import Study
 from harness.targets import Target
 
 PLAIN = "plain"  # the variant of each op that a search starts from
-SEEDS_APART = 1000  # between the check seeds of two candidates: more than the trials of one
 
 
 def search(settings: SearchSettings, observer: Observer | None = None) -> Summary:
@@ -32,8 +31,8 @@ def search(settings: SearchSettings, observer: Observer | None = None) -> Summar
     Where the target cannot measure (Metal without an Apple GPU) candidates are built and checked, and left unmeasured;
     the search times those first when it is resumed where it can. Ctrl-C ends it cleanly, with what the ledger holds and
     without a confirmation. Raises UsageError for a run folder that cannot be used, a packed model or a golden record
-    that is none, or no compiler; CheckError when one of them is damaged, the seed is not sound, or the champion does
-    not confirm.
+    that is none, or no compiler; CheckError when one of them is damaged, the seed is not sound, what it is judged by
+    changes during the search, or the champion does not confirm.
     """
     started = time.monotonic()
     observer = observer or Silent()
@@ -53,6 +52,7 @@ def search(settings: SearchSettings, observer: Observer | None = None) -> Summar
             if target.measures:
                 observer.on_stage(champion, Stage.CONFIRM)
                 confirmed = confirm(judge, champion, seed, run.scratch_of(champion.id))
+                run.seal.check(thoroughly=True)
         except StorageInternalError as error:  # SQLite's: a full disk, for one
             raise UsageError(f"{run.study}: {error}") from None
         except KeyboardInterrupt:
@@ -102,7 +102,8 @@ def evaluate(
     began = time.monotonic()
     run.record(candidate, judge.variants)
     scratch = run.scratch_of(candidate.id)
-    verdict = judge.evaluate(candidate, champion, scratch, judge.settings.seed + SEEDS_APART * len(ledger.rows))
+    verdict = judge.evaluate(candidate, champion, scratch)
+    run.seal.check(thoroughly=verdict.status is Status.KEPT)
     run.record_verdict(candidate, verdict)
     row = to_row(candidate, verdict, time.monotonic() - began, time.monotonic() - started)
     ledger.append(row)

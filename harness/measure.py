@@ -9,8 +9,11 @@ from typing import Any
 
 from baseline.golden import Golden, compare
 from baseline.questions import Answers
+from baseline.tolerance import Tolerance
 from baseline.variant import Choice
-from harness.candidate import EngineResult, Failure, Status
+from harness import dispatch
+from harness.candidate import Dispatched, EngineResult, Failure, Status
+from harness.dispatch import Proof
 from harness.keep import log_ratios, speedup
 from harness.sandbox import ChildResult, ChildStatus, run_child
 from harness.verify import STATUS
@@ -47,12 +50,14 @@ class EngineArm:
 
 @dataclass(frozen=True)
 class EngineSetting:
-    """Where the engine stage finds things: packed model, contracts and variants, compiled libraries; MLX's device."""
+    """Where the engine stage finds things: packed model, contracts and variants, compiled libraries; MLX's device; how
+    far answers may be from the golden ones."""
 
     packed: Path
     kernels: Path
     cache: Path
     device: str
+    tolerance: Tolerance
 
 
 def run_engine(
@@ -63,14 +68,18 @@ def run_engine(
     folder: Path,
     timeout_s: float,
     plan: EnginePlan,
+    proof: Proof,
 ) -> EngineResult:
     """Compares the candidate's answers with the golden ones, and times its decode against the champion's.
+
+    `proof`: the ops that are to be shown to run, none for an I/O policy (see `harness.dispatch`).
 
     With no blocks in `plan` nothing is timed. A crash, a timeout or a wrong answer is data.
     """
     started = time.perf_counter()
     answers = folder / "engine.answers.safetensors"
-    answers.unlink(missing_ok=True)
+    for stale in (answers, *folder.glob("dispatch.*.safetensors")):
+        stale.unlink(missing_ok=True)
     job = {
         "kind": "engine",
         "device": setting.device,
@@ -80,22 +89,31 @@ def run_engine(
         "arms": {CHAMPION: champion.to_json(), CANDIDATE: candidate.to_json()},
         "questions": golden.questions.to_json(),
         "answers": str(answers.resolve()),
+        "question": dispatch.question(golden.questions).to_json(),
+        "plain": str(dispatch.answers_file(folder, "").resolve()),
+        "watermarked": proof.to_json(folder),
         "prompt": list(golden.questions.prompts[0].tokens[: plan.prompt]),
         "tokens": plan.tokens,
         "blocks": plan.blocks,
     }
     result = run_child(job, folder, plan.timeout_s or timeout_s)
 
+    dispatched: Dispatched | None = None
+
     def end(ran: bool, failure: Failure | None, max_kl: float = math.inf) -> EngineResult:
         old, new = _arms(result.payload["tokens_per_s"]) if ran else ((), ())
         measured = speedup(log_ratios(new, old)) if old else None  # speeds: the inverse of times
         seconds = time.perf_counter() - started
-        return EngineResult(ran, ran and failure is None, old, new, measured, seconds, max_kl, failure)
+        return EngineResult(ran, ran and failure is None, old, new, measured, seconds, max_kl, failure, dispatched)
 
     if result.status is not ChildStatus.OK:
         return end(False, _failure(result))
+    if proof.code:
+        dispatched = dispatch.judge(proof, result.payload["code"], folder, setting.tolerance)
+        if dispatched.failure is not None:
+            return end(True, dispatched.failure)
     try:
-        report = compare(golden, Answers.load(answers))
+        report = compare(golden, Answers.load(answers), setting.tolerance)
     except (RuntimeError, KeyError, ValueError) as error:
         return end(False, Failure(Status.CRASHED, f"left no answers: {error}"))
     if not report.ok:

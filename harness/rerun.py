@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from baseline.errors import CheckError, UsageError
+from baseline.manifest import load_manifest
 from baseline.variant import Variant, list_variants
 from harness import targets
 from harness.candidate import Speedup, identify
 from harness.confirm import Confirmed, confirm, headline
 from harness.judge import Judge
 from harness.progress import Observer
-from harness.run_folder import contents
+from harness.seal import digests
 from harness.settings import SearchSettings
 from harness.winner import Winner
 
@@ -74,7 +75,8 @@ def _compared(winner: Winner, recorded: Confirmed, again: Confirmed, min_gain: f
 
 
 def _same_contents(winner: Winner, settings: SearchSettings) -> None:
-    for name, found in contents(settings).items():
+    model = load_manifest(settings.packed).source.fingerprint
+    for name, found in {"model": model, **digests(settings)}.items():
         recorded = winner.settings["contents"].get(name)
         if found != recorded:
             raise CheckError(f"{winner.run}: it was judged by {name} {recorded}, here is {found}")

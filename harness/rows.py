@@ -26,6 +26,7 @@ def to_row(candidate: Candidate, verdict: Verdict, seconds: float, elapsed_s: fl
         op=candidate.changed,
         variant=variant,
         tunables=tunables,
+        code=loaded_code(candidate, verdict),
         speedup=deciding.value,
         speedup_low=deciding.low,
         speedup_high=deciding.high,
@@ -40,6 +41,13 @@ def to_row(candidate: Candidate, verdict: Verdict, seconds: float, elapsed_s: fl
         elapsed_s=elapsed_s,
         hypothesis=candidate.hypothesis,
     )
+
+
+def loaded_code(candidate: Candidate, verdict: Verdict) -> str:
+    """The hash of the last code of a candidate that a process loaded; '' where none did."""
+    dispatched = verdict.engine.dispatched if verdict.engine else None
+    checked = verdict.checked.code if verdict.checked else ""
+    return dispatched.code.get(candidate.changed, checked) if dispatched else checked
 
 
 def seed_row(seed: Candidate, engine: EngineResult | None, seconds: float) -> Row:
@@ -57,6 +65,7 @@ def seed_row(seed: Candidate, engine: EngineResult | None, seconds: float) -> Ro
         op="",
         variant="",
         tunables="",
+        code="",
         speedup=1.0,
         speedup_low=1.0,
         speedup_high=1.0,

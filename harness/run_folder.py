@@ -1,6 +1,5 @@
 """What a run leaves on disk, beside the ledger: a folder for each candidate, the settings, the summary."""
 
-import hashlib
 import json
 import shutil
 from collections.abc import Mapping
@@ -14,21 +13,12 @@ from baseline.variant import Variant
 from harness.candidate import Candidate
 from harness.judge import Verdict
 from harness.ledger import load_rows
-from harness.settings import OPS, SearchSettings, writable
+from harness.seal import Seal
+from harness.settings import SearchSettings, writable
 
 # What must not change between a search and its resumption: rows of two searches do not belong in one ledger.
 CONTRACTS = "contracts"  # the folder of a run that keeps them
-FIXED = ("target", "io", "min_gain")
-
-
-def contents(settings: SearchSettings) -> dict[str, str]:
-    """Hashes of what must not change either. The folders may: a search can be resumed on another machine."""
-    contracts = [settings.kernels / op / "contract.yaml" for op in OPS]
-    return {
-        "model": load_manifest(settings.packed).source.fingerprint,
-        "golden record": _digest(sorted(settings.golden.glob("golden.*"))),
-        "contracts": _digest([path for path in contracts if path.exists()]),
-    }
+FIXED = ("target", "io", "judge", "min_gain")
 
 
 def recorded_overrides(run: Path) -> list[str]:
@@ -41,14 +31,10 @@ def recorded_overrides(run: Path) -> list[str]:
         return []
     try:
         began = json.loads(path.read_text())
-        io = [f"io.{name}={value}" for name, value in began["io"].items()]
-        return [f"target={began['target']}", f"op=[{','.join(began['ops'])}]", f"min_gain={began['min_gain']}", *io]
+        groups = [f"{group}.{name}={value}" for group in ("io", "judge") for name, value in began[group].items()]
+        return [f"target={began['target']}", f"op=[{','.join(began['ops'])}]", f"min_gain={began['min_gain']}", *groups]
     except (ValueError, KeyError, TypeError) as error:
         raise UsageError(f"{path}: not the record of a search ({error!r})") from error
-
-
-def _digest(paths: list[Path]) -> str:
-    return hashlib.sha256(b"\0".join(path.read_bytes() for path in paths)).hexdigest()[:12]
 
 
 def _same_search(path: Path, now: Mapping[str, Any]) -> None:
@@ -75,7 +61,10 @@ class RunFolder:
             raise UsageError(f"{self.path} already holds a search: resume it, or choose another folder")
         if not self.ledger.exists() and settings.resume:
             raise UsageError(f"{self.path} holds no search to resume: there is no {self.ledger.name}")
-        record = json.loads(json.dumps(asdict(settings), default=str)) | {"contents": contents(settings)}
+        self.seal = Seal(settings)
+        # These must not change either. The folders may: a search can be resumed on another machine.
+        contents = {"model": load_manifest(settings.packed).source.fingerprint, **self.seal.digests}
+        record = json.loads(json.dumps(asdict(settings), default=str)) | {"contents": contents}
         _same_search(self.path / "settings.json", record)
         writable(settings.cache)
         self.scratch = writable(self.path / "scratch")

@@ -7,11 +7,14 @@ from pathlib import Path
 
 from baseline.errors import UsageError
 from baseline.policy import IoPolicy
+from baseline.tolerance import Tolerance
+from harness.tolerance import FACTOR
 
 # qmatvec first: most of a small model's time is spent there, so that later engine runs are short.
 OPS = ("qmatvec", "expert_gate_up", "expert_down", "gated_delta_step")
 TARGETS = ("cpu", "metal")
 DEFAULT_IO: Mapping[str, int | str] = asdict(IoPolicy())
+DEFAULT_JUDGE: Mapping[str, float] = {**asdict(Tolerance()), "factor": FACTOR}
 
 
 @dataclass(frozen=True)
@@ -23,6 +26,7 @@ class SearchSettings:
     kernels: the folder of contracts and variants; cache: that of compiled libraries.
     ops: those whose kernels the search may change; "io" stands for the I/O policy.
     io: the I/O policy to start from, the fields of `baseline.policy.IoPolicy`.
+    judge: the limits that decide what is right, those of conf/judge.
     minutes: for the search itself; a candidate that has begun is finished, and the confirmation comes after it.
     min_gain: the least gain worth keeping, 0.02 is 2 %. timeout_s: wall time of one child process.
     candidates: ends the search after this many, whatever the time.
@@ -36,6 +40,7 @@ class SearchSettings:
     target: str = "cpu"
     ops: tuple[str, ...] = (*OPS, "io")
     io: Mapping[str, int | str] = field(default_factory=lambda: DEFAULT_IO)
+    judge: Mapping[str, float] = field(default_factory=lambda: DEFAULT_JUDGE)
     minutes: float = 3.0
     min_gain: float = 0.02
     timeout_s: float = 60.0
@@ -55,10 +60,18 @@ class SearchSettings:
         for name in ("minutes", "timeout_s"):
             if not getattr(self, name) > 0:
                 raise UsageError(f"{name} must be more than 0, got {getattr(self, name)}")
+        for name in DEFAULT_JUDGE:
+            if not self.judge[name] > 0:
+                raise UsageError(f"judge.{name} must be more than 0, got {self.judge[name]}")
         if self.min_gain < 0:
             raise UsageError(f"min_gain must be 0 or more, got {self.min_gain}")
         if self.candidates is not None and self.candidates < 0:
             raise UsageError(f"candidates must be 0 or more, got {self.candidates}")
+
+    @property
+    def tolerance(self) -> Tolerance:
+        """How far the engine's answers may be from the golden record's."""
+        return Tolerance(**{name: limit for name, limit in self.judge.items() if name != "factor"})
 
 
 def writable(folder: Path) -> Path:

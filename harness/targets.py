@@ -33,8 +33,13 @@ class Backend(ABC):
         return True
 
     @abstractmethod
-    def build(self, choice: Choice, contract: Contract, instances: Sequence[Instance], cache: Path) -> list[Entry]:
-        """One entry an instance. BuildError is the candidate's fault, UsageError the machine's."""
+    def build(
+        self, choice: Choice, contract: Contract, instances: Sequence[Instance], cache: Path, watermark: bool = False
+    ) -> list[Entry]:
+        """One entry an instance. BuildError is the candidate's fault, UsageError the machine's.
+
+        `watermark`: a build of the same body with other results, which shows what runs (see `harness.dispatch`).
+        """
 
 
 class Cpu(Backend):
@@ -46,9 +51,11 @@ class Cpu(Backend):
         """Whether the compiler defines all that the variant requires."""
         return not cpu.missing_features(variant)
 
-    def build(self, choice: Choice, contract: Contract, instances: Sequence[Instance], cache: Path) -> list[Entry]:
+    def build(
+        self, choice: Choice, contract: Contract, instances: Sequence[Instance], cache: Path, watermark: bool = False
+    ) -> list[Entry]:
         """See `Backend`."""
-        library = cpu.build(choice, contract, instances, cache)
+        library = cpu.build(choice, contract, instances, cache, watermark)
         path = str(library.path.resolve())
         return [
             {"backend": self.name, "library": path, "symbol": symbol, "threads": library.threads}
@@ -62,7 +69,9 @@ class Metal(Backend):
     name = "metal"
     device = "gpu"
 
-    def build(self, choice: Choice, contract: Contract, instances: Sequence[Instance], cache: Path) -> list[Entry]:
+    def build(
+        self, choice: Choice, contract: Contract, instances: Sequence[Instance], cache: Path, watermark: bool = False
+    ) -> list[Entry]:
         """See `Backend`."""
         _check_geometry(choice, contract)
         return [self.describe(choice, instance) for instance in instances]
@@ -86,10 +95,12 @@ class Emulated(Metal):
     device = "cpu"
     full_size = False
 
-    def build(self, choice: Choice, contract: Contract, instances: Sequence[Instance], cache: Path) -> list[Entry]:
+    def build(
+        self, choice: Choice, contract: Contract, instances: Sequence[Instance], cache: Path, watermark: bool = False
+    ) -> list[Entry]:
         """See `Backend`."""
         _check_geometry(choice, contract)
-        built = emulated.build_variant(choice, contract, instances, cache)
+        built = emulated.build_variant(choice, contract, instances, cache, watermark)
         return [
             {**self.describe(choice, instance), "library": str(built.path.resolve()), "symbol": symbol}
             for instance, symbol in zip(instances, built.symbols, strict=True)

@@ -14,7 +14,9 @@ from harness.build import OpLibrary
 from harness.candidate import Failure, Status
 from harness.contestant import Contestant
 from harness.guarded import array_hash
-from harness.verify import Trial, compare, cut
+from harness.recipes import FIRST
+from harness.tolerance import compare
+from harness.trials import Trial, cut
 
 FRESH_BYTES = 1 << 20  # larger inputs are weights, or a state: the same for all
 
@@ -22,15 +24,18 @@ FRESH_BYTES = 1 << 20  # larger inputs are weights, or a state: the same for all
 class TimedCheck:
     """Holds what the timed buffers were given; nothing of it but the activations ever goes to a contestant."""
 
-    def __init__(self, library: OpLibrary, inputs: Path, folder: Path, copies: int, noise: Mapping[str, float]) -> None:
-        """`inputs` holds the inputs that all copies begin with; `noise` is that of `harness.verify`."""
+    def __init__(
+        self, library: OpLibrary, inputs: Path, folder: Path, copies: int, noise: Mapping[str, float], factor: float
+    ) -> None:
+        """`inputs` holds the inputs that all copies begin with; `factor` times `noise`, that of `harness.verify`, is
+        the tolerance."""
         self._library, self._folder, self._copies = library, folder, copies
         with np.load(inputs) as arrays:
             self._given = {name: arrays[name] for name in arrays.files}
         self._hashes = {name: array_hash(array) for name, array in self._given.items()}
         contract, case = library.contract, library.contract.bench[0]
-        self._trial, small = Trial(case, "normal"), Trial(cut(contract, case), "normal")
-        self._noise = {self._trial.of(t.name): noise[small.of(t.name)] for t in contract.outputs}
+        small = Trial(cut(contract, case), FIRST)
+        self._allowed = {t.name: factor * noise[small.of(t.name)] for t in contract.outputs}
         self._fresh: list[dict[str, Array]] = []
         self.file = self.refreshed()
 
@@ -64,8 +69,13 @@ class TimedCheck:
             return Failure(Status.WRONG, f"{when}: modified its input {name}")
         with np.load(file) as arrays:
             outputs = {t.name: arrays[str(i)] for i, t in enumerate(contract.outputs)}
-        _, problem = compare(contract, self._trial, {**self._given, **self._fresh[copy]}, outputs, self._noise)
-        return Failure(Status.WRONG, f"{when}: {problem}") if problem else None
+        given = {**self._given, **self._fresh[copy]}
+        for tensor in contract.outputs:
+            allowed, random = self._allowed[tensor.name], np.random.default_rng()
+            compared = compare(contract, contract.bench[0], tensor, given, outputs[tensor.name], allowed, random)
+            if compared.problem:
+                return Failure(Status.WRONG, f"{when}: {compared.problem}")
+        return None
 
     def _modified(self, hashes: list[list[str]]) -> str | None:
         """The first input that is not what it was."""

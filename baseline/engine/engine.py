@@ -1,7 +1,7 @@
 """`Engine`: a packed model, loaded once, whose kernels and I/O policy can be changed at any time."""
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -95,13 +95,15 @@ class Engine:
         *,
         kernels: Path | None = None,
         cache: Path | None = None,
+        watermarked: Collection[str] = (),
     ) -> None:
         """Set the variant of each op and the I/O policy; an op that `choices` does not name runs on MLX's own.
 
         Beside CPU variants, attention and the delta-nets' convolutions run on kernels of the engine's own, and what
         stays the same from token to token is compiled.
 
-        kernels is the folder of the contracts, cache that of the compiled libraries. Raises what a build raises.
+        kernels is the folder of the contracts, cache that of the compiled libraries; watermarked are the ops whose
+        kernels are to give themselves away (see `compiled`). Raises what a build raises.
         """
         io = io or IoPolicy()
         if choices and (kernels is None or cache is None):
@@ -110,7 +112,7 @@ class Engine:
         # Reading ahead takes the buffers of the next token too.
         native.limit_buffers(buffer_bytes(self.model) * (2 if io.prefetch == "previous" else 1))
         self.kernels = {
-            op: OpKernels(op, choice, self._instances(op), kernels, cache)  # type: ignore[arg-type]
+            op: OpKernels(op, choice, self.instances(op), kernels, cache, op in watermarked)  # type: ignore[arg-type]
             for op, choice in (choices or {}).items()
         }
         for layer in self.experts:
@@ -137,7 +139,7 @@ class Engine:
     def _find(self, op: str, instance: Instance | None) -> native.CpuKernel | None:
         return self.kernels[op].find(instance) if op in self.kernels else None
 
-    def _instances(self, op: str) -> list[Instance | None]:
+    def instances(self, op: str) -> list[Instance | None]:
         """Those of all modules that run `op`: none in a model that has no such layers."""
         if op == "qmatvec":
             return [linear.instance(self.dtype) for linear in self.linears]

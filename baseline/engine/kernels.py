@@ -8,6 +8,7 @@ import mlx.core as mx
 
 from baseline import native
 from baseline.contract import Contract, Instance, Key, key, load_contract
+from baseline.durable import code_hash
 from baseline.errors import UsageError
 from baseline.targets import cpu, emulated, metal
 from baseline.variant import Choice
@@ -37,34 +38,54 @@ def distinct(instances: Iterable[Instance | None], constants: Iterable[str]) -> 
     return [dict(k) for k in sorted(found)]
 
 
-def compiled(choice: Choice, contract: Contract, instances: Sequence[Instance], cache: Path) -> list[Kernel]:
+def supported_by(choice: Choice, contract: Contract, instances: Iterable[Instance | None]) -> list[Instance]:
+    """The different instances that a variant supports, in the order in which `compiled` is given them."""
+    return [i for i in distinct(instances, contract.constants) if choice.variant.supports_instance(i)]
+
+
+def compiled(
+    choice: Choice, contract: Contract, instances: Sequence[Instance], cache: Path, watermark: bool = False
+) -> tuple[list[Kernel], str]:
     """One kernel an instance: C++; or Metal, on Apple's GPU where MLX computes there and elsewhere on the emulator.
+
+    `watermark`: a build of the same body with other results, which shows what runs. Back comes also the hash of the
+    file that the kernels are loaded from, taken before any of its code runs; '' where there is none.
 
     Raises what the target's build raises; Apple's compiler is asked at the first evaluation.
     """
     if not instances:  # a model without such layers
-        return []
+        return [], ""
     if choice.variant.target == "cpu":
-        library = cpu.build(choice, contract, instances, cache)
-        return [native.CpuKernel(str(library.path), symbol, library.threads) for symbol in library.symbols]
+        library = cpu.build(choice, contract, instances, cache, watermark)
+        code = code_hash(library.path)
+        return [native.CpuKernel(str(library.path), symbol, library.threads) for symbol in library.symbols], code
     if choice.variant.target != "metal":
         raise UsageError(f"{choice.variant.path}: the engine runs cpu and metal variants")
     if mx.metal.is_available() and mx.default_device() == mx.gpu:
-        launches = [metal.metal(choice, contract, i, metal.kernel_name(choice, contract, i)) for i in instances]
+        code = code_hash(choice.variant.path)
+        names = [metal.kernel_name(choice, contract, i, watermark) for i in instances]
+        launches = [metal.metal(choice, contract, i, n, watermark) for i, n in zip(instances, names, strict=True)]
     else:
-        built = emulated.build_variant(choice, contract, instances, cache)
+        built = emulated.build_variant(choice, contract, instances, cache, watermark)
+        code = code_hash(built.path)
         launches = [
-            emulated.in_graph(choice, contract, instance, built.path, symbol)
+            emulated.in_graph(choice, contract, instance, built.path, symbol, watermark=watermark)
             for instance, symbol in zip(instances, built.symbols, strict=True)
         ]
-    return [metal.GraphKernel(contract, i, launch) for i, launch in zip(instances, launches, strict=True)]
+    return [metal.GraphKernel(contract, i, launch) for i, launch in zip(instances, launches, strict=True)], code
 
 
 class OpKernels:
     """The compiled kernels of one op of one configuration, looked up by a module's constants."""
 
     def __init__(
-        self, op: str, choice: Choice, instances: Iterable[Instance | None], kernels: Path, cache: Path
+        self,
+        op: str,
+        choice: Choice,
+        instances: Iterable[Instance | None],
+        kernels: Path,
+        cache: Path,
+        watermark: bool = False,
     ) -> None:
         """Build (or take from `cache`) `choice` for all `instances` it supports; the others stay with MLX's ops.
 
@@ -72,10 +93,10 @@ class OpKernels:
         """
         self.contract = load_contract(kernels / op)
         instances = list(instances)
-        supported = [i for i in distinct(instances, self.constants) if choice.variant.supports_instance(i)]
+        supported = supported_by(choice, self.contract, instances)
         if instances and not supported:
             raise UsageError(f"{op}/{choice.variant.name} supports none of this model's layers")
-        built = compiled(choice, self.contract, supported, cache)
+        built, self.code = compiled(choice, self.contract, supported, cache, watermark)
         self.table: Mapping[Key, Kernel] = {key(i): kernel for i, kernel in zip(supported, built, strict=True)}
 
     @property

@@ -25,8 +25,11 @@ class Library:
     threads: int
 
 
-def build(choice: Choice, contract: Contract, instances: Sequence[Instance], cache: Path) -> Library:
+def build(
+    choice: Choice, contract: Contract, instances: Sequence[Instance], cache: Path, watermark: bool = False
+) -> Library:
     """Compile `choice` with one entry point an instance, or take it from `cache` (a folder, made if missing).
+    `watermark`: that of `translation_unit`.
 
     The key is the content: source, compiler, its version, this CPU's features, flags. Concurrent builds are
     safe: a library appears under its name complete. Raises BuildError with the compiler's output, and
@@ -34,7 +37,7 @@ def build(choice: Choice, contract: Contract, instances: Sequence[Instance], cac
     """
     for instance in instances:
         contract.check_instance(instance)
-    source = translation_unit(choice, contract, instances)
+    source = translation_unit(choice, contract, instances, watermark)
     path = _built(f"{contract.op}-{choice.variant.name}", source, cache)
     return Library(path, symbols(contract, instances), choice.threads)
 

@@ -23,13 +23,18 @@ def symbols(contract: Contract, instances: Sequence[Instance]) -> tuple[str, ...
     return tuple(f"{contract.op}_{i}" for i in range(len(instances)))
 
 
-def translation_unit(choice: Choice, contract: Contract, instances: Sequence[Instance]) -> str:
-    """C++20 source with one entry point an instance. The same arguments give the same text."""
+def translation_unit(choice: Choice, contract: Contract, instances: Sequence[Instance], watermark: bool = False) -> str:
+    """C++20 source with one entry point an instance. The same arguments give the same text.
+
+    With a `watermark` the last part of a call to finish flips the sign of all the outputs: the same body, whose results
+    nobody can take for another kernel's.
+    """
     variant = choice.variant
-    parts = ['#line 1 "generated"', *map(_requirement, variant.requires), *_INCLUDE.findall(variant.helpers)]
+    parts = ['#line 1 "generated"', "#include <atomic>"] if watermark else []
+    parts += ['#line 1 "generated"', *map(_requirement, variant.requires), *_INCLUDE.findall(variant.helpers)]
     parts += [line for header in HEADERS for line in (f'#line 1 "{header}"', text_of(header))]
     for symbol, instance in zip(symbols(contract, instances), instances, strict=True):
-        parts.append(_copy(symbol, choice, contract, instance))
+        parts.append(_copy(symbol, choice, contract, instance, watermark))
     return "\n".join(parts) + "\n"
 
 
@@ -44,7 +49,7 @@ def _requirement(macro: str) -> str:
     return f'#ifndef {macro}\n#error "{message}"\n#endif'
 
 
-def _copy(symbol: str, choice: Choice, contract: Contract, instance: Instance) -> str:
+def _copy(symbol: str, choice: Choice, contract: Contract, instance: Instance, watermark: bool) -> str:
     variant = choice.variant
     lines = [f"namespace {symbol}_copy {{"]
     lines += [_constant(name, value) for name, value in {**instance, **_used(choice)}.items()]
@@ -52,7 +57,9 @@ def _copy(symbol: str, choice: Choice, contract: Contract, instance: Instance) -
     lines += _located(variant, variant.helpers_line, _INCLUDE.sub("", variant.helpers))
     lines += [f"static void body({', '.join(_parameters(contract))}) {{"]
     lines += _located(variant, variant.body_line, variant.body)
-    lines += ['#line 1 "generated"', "}", "}", _entry(symbol, contract)]
+    lines += ['#line 1 "generated"', "}"]
+    lines += [_watermark(contract)] if watermark else []
+    lines += ["}", _entry(symbol, contract, watermark)]
     return "\n".join(lines)
 
 
@@ -77,7 +84,20 @@ def _parameters(contract: Contract) -> list[str]:
     return [*tensors, *(f"long {dim}" for dim in contract.dims), "int thread", "int n_threads"]
 
 
-def _entry(symbol: str, contract: Contract) -> str:
+def _watermark(contract: Contract) -> str:
+    """`nf_watermark`, with which each part of a call ends. C++ reads the contract's expressions as we do."""
+    dims = [f"    const long {dim} = dims[{i}];" for i, dim in enumerate(contract.dims)]
+    flips = [
+        f"    for (long i = 0; i < {' * '.join(f'({size})' for size in t.shape)}; ++i)"
+        f" static_cast<unsigned char*>(out[{i}])[(i + 1) * sizeof({t.type}) - 1] ^= 0x80;"
+        for i, t in enumerate(contract.outputs)
+    ]
+    signature = "static void nf_watermark(void* const* out, const long* dims, int n_threads)"
+    last = "    if (nf_finished.fetch_add(1) + 1 < n_threads) return;\n    nf_finished = 0;"
+    return "\n".join(["static std::atomic<int> nf_finished{0};", f"{signature} {{", last, *dims, *flips, "}"])
+
+
+def _entry(symbol: str, contract: Contract, watermark: bool) -> str:
     def cast(tensor: Tensor, qualifier: str) -> str:
         known = tensor.type in contract.type_constants
         return f"static_cast<{qualifier}{f'{symbol}_copy::' if known else ''}{tensor.type}*>"
@@ -85,7 +105,8 @@ def _entry(symbol: str, contract: Contract) -> str:
     arguments = [f"{cast(t, 'const ')}(in[{i}])" for i, t in enumerate(contract.inputs)]
     arguments += [f"{cast(t, '')}(out[{i}])" for i, t in enumerate(contract.outputs)]
     arguments += [f"dims[{i}]" for i in range(len(contract.dims))]
+    after = f"\n    {symbol}_copy::nf_watermark(out, dims, n_threads);" if watermark else ""
     return (
         f'extern "C" void {symbol}(const void* const* in, void* const* out, const long* dims, int thread,'
-        f" int n_threads) {{\n    {symbol}_copy::body({', '.join([*arguments, 'thread', 'n_threads'])});\n}}"
+        f" int n_threads) {{\n    {symbol}_copy::body({', '.join([*arguments, 'thread', 'n_threads'])});{after}\n}}"
     )

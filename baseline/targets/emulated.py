@@ -20,7 +20,7 @@ from baseline.contract import Case, Contract, Instance, Tensor
 from baseline.paths import cache_folder
 from baseline.targets import compiler
 from baseline.targets.compiler import BuildError, Toolchain
-from baseline.targets.metal import MSL_TYPES, Launch, dims, geometry, header
+from baseline.targets.metal import BLANK, MSL_TYPES, Launch, body, dims, geometry, header
 from baseline.targets.msl_source import KernelSource, Parameter, metal_text, symbol, translation_unit
 from baseline.variant import Choice
 
@@ -308,7 +308,7 @@ def _template_argument(name: str, value: TemplateValue) -> tuple[str, str, str]:
 # ---- variants --------------------------------------------------------------------------------------
 
 
-def variant_source(choice: Choice, contract: Contract, instance: Instance) -> KernelSource:
+def variant_source(choice: Choice, contract: Contract, instance: Instance, watermark: bool = False) -> KernelSource:
     """A Metal variant for one set of constants, as `metal.metal` hands it to MLX. Raises UsageError for constants that
     the contract does not allow."""
     contract.check_instance(instance)
@@ -319,7 +319,7 @@ def variant_source(choice: Choice, contract: Contract, instance: Instance) -> Ke
         name=f"{contract.op}_{variant.name}",
         inputs=tuple(_variant_input(t, choice, contract, instance) for t in contract.inputs),
         outputs=tuple(Parameter(t.name, MSL_TYPES[contract.element_type(t, instance)]) for t in contract.outputs),
-        body=f"{dims(choice, contract)}\n{variant.body}",
+        body=body(choice, contract, watermark),
         header=constants + variant.helpers,
         body_file=variant.path.name,
         header_file=variant.path.name,
@@ -346,20 +346,28 @@ class EmulatedVariant:
         return tuple(symbol(index) for index in range(len(self.sources)))
 
 
-def build_variant(choice: Choice, contract: Contract, instances: Sequence[Instance], folder: Path) -> EmulatedVariant:
+def build_variant(
+    choice: Choice, contract: Contract, instances: Sequence[Instance], folder: Path, watermark: bool = False
+) -> EmulatedVariant:
     """Compile `choice` with one entry point an instance, or take it from the cache `folder`. Raises as `build`."""
-    sources = tuple(variant_source(choice, contract, instance) for instance in instances)
+    sources = tuple(variant_source(choice, contract, instance, watermark) for instance in instances)
     return EmulatedVariant(build(sources, folder), sources)
 
 
 def in_graph(
-    choice: Choice, contract: Contract, instance: Instance, library: Path, entry: str, sanitize: bool = False
+    choice: Choice,
+    contract: Contract,
+    instance: Instance,
+    library: Path,
+    entry: str,
+    sanitize: bool = False,
+    watermark: bool = False,
 ) -> Launch:
     """An entry point of a built variant as `metal.metal` gives it, but on a CPU stream; `sanitize` is `metal_kernel`'s.
 
     What is found raises RuntimeError at evaluation.
     """
-    source = variant_source(choice, contract, instance)
+    source = variant_source(choice, contract, instance, watermark)
     kernel = native.EmulatedKernel(source.name, str(library), entry)
     infos = [(p.name, *(fact in p.facts for fact in ("shape", "strides", "ndim"))) for p in source.inputs]
 
@@ -374,6 +382,7 @@ def in_graph(
             [getattr(mx, contract.element_type(t, instance)) for t in contract.outputs],
             list(shape.grid),
             list(shape.threadgroup),
+            init_value=BLANK if watermark else None,
             sanitize=sanitize,
         )
         return found

@@ -18,6 +18,7 @@ from baseline.variant import Choice
 
 MSL_TYPES = {"float32": "float", "float16": "half", "bfloat16": "bfloat16_t", "uint32": "uint32_t", "int32": "int32_t"}
 THREADGROUP_THREADS = 1024
+WATERMARK, BLANK = " return;", 0.0
 _INT_MAX = 2**31 - 1
 
 Launch = Callable[[Mapping[str, mx.array], Mapping[str, int]], list[mx.array]]
@@ -79,14 +80,23 @@ def _constant(name: str, value: int | str) -> str:
     return f"constant constexpr {'int' if value <= _INT_MAX else 'long'} {name} = {value};"
 
 
-def kernel_name(choice: Choice, contract: Contract, instance: Instance) -> str:
+def body(choice: Choice, contract: Contract, watermark: bool = False) -> str:
+    """The function's text, whose first line is in front of the variant's.
+
+    Nothing that stands behind a body is sure to run: with a `watermark` the function returns at once, and its outputs
+    stay the BLANK that they were filled with.
+    """
+    return f"{dims(choice, contract)}{WATERMARK if watermark else ''}\n{choice.variant.body}"
+
+
+def kernel_name(choice: Choice, contract: Contract, instance: Instance, watermark: bool = False) -> str:
     """A name that no other source has."""
-    text = "\0".join([header(choice, instance), choice.variant.helpers, choice.variant.body])
+    text = "\0".join([header(choice, instance), choice.variant.helpers, body(choice, contract, watermark)])
     return f"{contract.op}_{choice.variant.name}_{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
 
-def metal(choice: Choice, contract: Contract, instance: Instance, name: str) -> Launch:
-    """The variant as a function on Apple's GPU.
+def metal(choice: Choice, contract: Contract, instance: Instance, name: str, watermark: bool = False) -> Launch:
+    """The variant as a function on Apple's GPU. `watermark`: that of `body`.
 
     `name` must be one that no other source has: Metal keeps libraries by name. Compiles at the first evaluation.
     """
@@ -96,7 +106,7 @@ def metal(choice: Choice, contract: Contract, instance: Instance, name: str) -> 
         input_names=[t.name for t in contract.inputs],
         output_names=[t.name for t in contract.outputs],
         header=header(choice, instance) + variant.helpers,
-        source=f"{dims(choice, contract)}\n{variant.body}",
+        source=body(choice, contract, watermark),
     )
 
     def call(inputs: Mapping[str, mx.array], sizes: Mapping[str, int]) -> list[mx.array]:
@@ -108,6 +118,7 @@ def metal(choice: Choice, contract: Contract, instance: Instance, name: str) -> 
             threadgroup=shape.threadgroup,
             output_shapes=[contract.shape(t, case) for t in contract.outputs],
             output_dtypes=[_dtype(contract, t, instance) for t in contract.outputs],
+            init_value=BLANK if watermark else None,
         )
         return found
 

@@ -16,6 +16,7 @@ ROW = Row(
     op="qmatvec",
     variant="vector",
     tunables='{"ROWS": 4}',
+    code="0123456789abcdef",
     speedup=2.0,
     speedup_low=1.9,
     speedup_high=2.1,

@@ -395,3 +395,11 @@ def test_the_shipped_io_is_the_policys_own_default() -> None:
     from harness.config import load_config
 
     assert asdict(load_config([]).io) == asdict(IoPolicy())
+
+
+def test_the_limits_in_conf_are_the_judges_own_defaults() -> None:
+    from harness.config import load_config
+    from harness.settings import DEFAULT_JUDGE
+
+    assert asdict(load_config([]).judge) == DEFAULT_JUDGE
+    assert load_config(["judge.factor=4"]).judge.factor == 4

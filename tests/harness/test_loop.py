@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,12 +11,13 @@ import time
 
 import pytest
 
-from baseline.errors import UsageError
+import baseline.reference
+from baseline.errors import CheckError, UsageError
 from harness.candidate import Stage, Status
 from harness.ledger import encode, load_rows
 from harness.loop import search
 from harness.sandbox import environment
-from harness.settings import OPS, SearchSettings
+from harness.settings import DEFAULT_JUDGE, OPS, SearchSettings
 from harness.study import Study
 from tests.harness.variants import BAD, FAST, write_variant
 
@@ -157,6 +159,63 @@ def test_a_run_from_before_an_op_existed_is_not_resumed(settings, monkeypatch):
         search(dataclasses.replace(settings, resume=True))
 
 
+class Tamperer(Recorder):
+    """Changes something when a candidate comes to a stage."""
+
+    def __init__(self, stage, change):
+        super().__init__()
+        self.stage, self.change = stage, change
+
+    def on_stage(self, candidate, stage):
+        super().on_stage(candidate, stage)
+        if stage is self.stage and candidate.proposer != "seed":
+            self.change()
+
+
+def unnoticed(path):
+    """Changes a file's last byte, but neither its size nor its time."""
+    stat, content = path.stat(), path.read_bytes()
+    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+
+
+@pytest.mark.parametrize("name", ["golden record", "contracts", "oracle"])
+def test_what_judges_must_not_change_during_a_search(name, settings, kernels, golden, tmp_path, monkeypatch):
+    """It stops before the candidate is kept, whatever the file's time says."""
+    oracle = shutil.copy(baseline.reference.__file__, tmp_path)
+    monkeypatch.setattr(baseline.reference, "__file__", oracle)
+    settings = dataclasses.replace(settings, golden=shutil.copytree(golden, tmp_path / "golden"))
+    paths = {
+        "golden record": settings.golden / "golden.safetensors",
+        "contracts": kernels / "qmatvec" / "contract.yaml",
+        "oracle": tmp_path / "reference.py",
+    }
+    tamperer = Tamperer(Stage.BENCH, lambda: unnoticed(paths[name]))
+    with pytest.raises(CheckError, match=f"the {name} changed during the search"):
+        search(settings, tamperer)
+    rows = load_rows(settings.run / "ledger.tsv")
+    assert all(row.status is not Status.KEPT for row in rows[1:])
+    with pytest.raises(UsageError, match=f"began with {name}"):
+        search(dataclasses.replace(settings, resume=True))
+
+
+def test_a_changed_time_ends_a_search_at_the_next_candidate(settings, kernels):
+    write_variant(kernels, "then_wrong", BAD["skips_the_biases"])
+    write_variant(kernels, "fast", BAD["leaves_an_element"], bits="2, 4, 8")
+    contract = kernels / "expert_down" / "contract.yaml"
+    tamperer = Tamperer(Stage.CHECK, lambda: contract.write_text(contract.read_text() + "# mine\n"))
+    with pytest.raises(CheckError, match="the contracts changed during the search"):
+        search(settings, tamperer)
+    assert len(load_rows(settings.run / "ledger.tsv")) == 1
+
+
+def test_a_search_is_resumed_with_the_limits_that_it_began_with(settings):
+    search(dataclasses.replace(settings, candidates=0))
+    other = {**settings.judge, "factor": 9.0}
+    with pytest.raises(UsageError, match="began with judge"):
+        search(dataclasses.replace(settings, resume=True, judge=other))
+
+
 def test_nothing_to_resume(settings):
     with pytest.raises(UsageError, match="no search to resume"):
         search(dataclasses.replace(settings, resume=True))
@@ -187,6 +246,7 @@ def test_a_run_folder_below_a_file(settings, tmp_path):
         ({"minutes": 0.0}, "minutes must be more than 0"),
         ({"timeout_s": -1.0}, "timeout_s must be more than 0"),
         ({"min_gain": -0.1}, "min_gain must be 0 or more"),
+        ({"judge": {**DEFAULT_JUDGE, "kl": 0.0}}, "judge.kl must be more than 0, got 0.0"),
         ({"candidates": -1}, "candidates must be 0 or more"),
     ],
 )

@@ -1,13 +1,21 @@
+from dataclasses import replace
+
+import numpy as np
 import pytest
 
 from baseline.contract import load_contract
+from baseline.elements import widen
+from baseline.reference import oracle
 from baseline.variant import Choice, parse_variant
+from harness import trials as kinds
 from harness.build import build
 from harness.candidate import Status
+from harness.recipes import OTHERS, RECIPES, make_inputs, spread
 from harness.targets import Cpu
-from harness.verify import measure_noise, trials, verify
+from harness.trials import trials
+from harness.verify import measure_noise, verify
 from tests.harness.conftest import KERNELS
-from tests.harness.variants import BAD, RIGHT, write_variant
+from tests.harness.variants import BAD, LOOP, RIGHT, write_variant
 
 TIMEOUT_S = 20.0
 
@@ -56,6 +64,71 @@ def test_a_wrong_kernel_fails_with_its_reason(check, name):
     assert not checked.right and checked.failure.status is status, checked.failure
     assert reason in checked.failure.reason
     assert checked.ran == (status is Status.WRONG)
+
+
+# Each is right but for one kind of activations.
+VALUE = "to_float(x[token * K + k])"
+BLIND = {
+    "denormal": LOOP.replace(VALUE, f"(std::fabs({VALUE}) < 1e-12f ? 0 : {VALUE})"),
+    "near-overflow": LOOP.replace(VALUE, f"std::fmin(std::fmax({VALUE}, -65504.0f), 65504.0f)"),
+    "constant": LOOP.replace(
+        "float total = 0;",
+        """float least = 1e38f, most = -1e38f, total = 0;
+    for (long k = 0; k < K; ++k) least = std::fmin(least, V), most = std::fmax(most, V);
+    if (least == most) { y[i] = from_float<T>(0); continue; }""".replace("V", VALUE),
+    ),
+    "sparse": LOOP.replace(
+        "float total = 0;",
+        """float total = 0;
+    long zeros = 0;
+    for (long k = 0; k < K; ++k) zeros += V == 0;
+    if (zeros > K / 2 && zeros < K) { y[i] = from_float<T>(1); continue; }""".replace("V", VALUE),
+    ),
+}
+
+
+@pytest.mark.parametrize("recipe", BLIND)
+def test_a_kernel_that_one_kind_of_activations_breaks(recipe, check, monkeypatch):
+    failure = check(BLIND[recipe]).failure
+    assert failure.status is Status.WRONG and f", {recipe} x)" in failure.reason, failure
+    monkeypatch.setattr(kinds, "spread", lambda number: [other for other in spread(number) if other != recipe])
+    assert check(BLIND[recipe]).right
+
+
+@pytest.mark.parametrize("op", ["expert_gate_up", "expert_down", "qmatvec", "gated_delta_step"])
+def test_extreme_inputs_come_near_what_their_type_holds(op):
+    contract = load_contract(KERNELS / op)
+    met = set()
+    for number, case in enumerate(contract.check):
+        met |= {(recipe, case.constants["T"]) for recipe in spread(number)}
+        for recipe in ("near-overflow", "denormal"):
+            inputs = make_inputs(contract, case, recipe, np.random.default_rng(number))
+            name = next(t.name for t in contract.inputs if t.name in ("x", "h", "v"))
+            values = np.abs(widen(inputs[name], case.constants["T"]))
+            outputs = oracle(op, case.constants, inputs)
+            most = {
+                t.name: np.abs(outputs[t.name]).max() / RECIPES[recipe].aim[contract.element_type(t, case.constants)]
+                for t in contract.outputs
+            }
+            if recipe == "denormal":
+                assert min(most.values()) >= 0.25 and (values < 2.0**-14).any(), (case, most)
+            else:
+                assert 0.1 < max(most.values()) <= 1, (case, most)
+    assert met == {(recipe, kind) for recipe in RECIPES for kind in contract.constants["T"]}
+    assert {*spread(0), *spread(1)} == {*RECIPES}, OTHERS
+
+
+def test_a_check_says_how_to_have_it_again(check):
+    first, again, other = (check(BAD["skips_the_biases"], seed) for seed in (5, 5, 6))
+    assert first.seed == 5 and len(first.code) == 16
+    assert first.failure == again.failure != other.failure
+
+
+def test_code_that_changed_after_the_build_is_not_checked(kernels, cache, tmp_path):
+    library = built(write_variant(kernels, "tested", RIGHT), cache)[1]
+    noise = measure_noise(library, 1, tmp_path, TIMEOUT_S)
+    changed = replace(library, code=dict.fromkeys(library.code, "0" * 16))
+    assert "not the code that was built" in verify(changed, noise.errors, 1, tmp_path, TIMEOUT_S).failure.reason
 
 
 def test_a_build_error_is_data(kernels, cache):

@@ -19,7 +19,7 @@ from baseline.targets import cpu
 from baseline.variant import Choice, Variant, list_variants
 from harness.build import OpLibrary, build
 from harness.targets import Cpu
-from harness.verify import cut
+from harness.trials import cut
 from tests.kernel_call import KERNELS, OPS, PACKED_OPS, call, guarded
 
 # A correct kernel sums in another order: measured, none errs by more than 2.0 times the plain kernel's worst.

@@ -1,0 +1,106 @@
+"""The dispatch stage: is a candidate's kernel what the engine runs?
+
+A watermarked build of the same source, tunables and constants gives other results, so the engine's logits must change
+by far more than the golden record's tolerance. On the CPU it runs the whole body and then flips the signs of what it
+made; a Metal function returns at once, because nothing that stands behind its body is sure to run.
+
+The questions are put in the engine's own process, which has the model loaded. The libraries are built here before, and
+their hashes compared with those of what that process loaded. Not covered: code that finds out in which library it is.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from baseline.contract import Contract, Instance
+from baseline.durable import code_hash
+from baseline.engine.kernels import supported_by
+from baseline.golden import kl_divergence
+from baseline.questions import Answers, Prompt, Questions
+from baseline.targets.compiler import BuildError
+from baseline.tolerance import Tolerance
+from baseline.variant import Choice
+from harness.build import code_file, first_error
+from harness.candidate import Dispatched, Failure, Status
+from harness.targets import Backend
+
+FAR = 100.0  # times the golden tolerance: no rounding makes such a difference
+NOT_RUN = "the engine does not run this kernel"
+
+
+@dataclass(frozen=True)
+class Proof:
+    """What is to be shown of each op: the hashes of its code and of its watermarked build."""
+
+    code: Mapping[str, tuple[str, str]]
+
+    def to_json(self, folder: Path) -> dict[str, str]:
+        """As the engine's job wants it: where each op's watermarked answers go."""
+        return {op: str(answers_file(folder, op).resolve()) for op in self.code}
+
+
+def answers_file(folder: Path, op: str) -> Path:
+    """Where the answers of an op's watermarked build go; '' for the candidate's own."""
+    return folder / f"dispatch.{op or 'plain'}.safetensors"
+
+
+def question(questions: Questions) -> Questions:
+    """One token, from an empty cache: it runs all that decoding runs."""
+    prompt = Prompt(questions.prompts[0].tokens[:1], (0,), questions.prompts[0].tokens[1:2])
+    return Questions((prompt,), (), (), questions.tool_tokens)
+
+
+def prepare(
+    choices: Mapping[str, Choice],
+    contracts: Mapping[str, Contract],
+    instances: Mapping[str, Sequence[Instance]],
+    backend: Backend,
+    cache: Path,
+) -> Proof | Failure:
+    """Builds each op's kernel for the model's constants, plain and watermarked, side by side.
+
+    UsageError as `Backend.build`; a compiler's refusal is data, and so is a kernel for which the model has no use.
+    """
+    supported = {op: supported_by(choice, contracts[op], instances[op]) for op, choice in choices.items()}
+    unused = [op for op, found in supported.items() if not found]
+    if unused:
+        return Failure(Status.WRONG, f"{NOT_RUN}: it supports none of this model's layers")
+
+    def built(op: str, watermark: bool) -> str:
+        entries = backend.build(choices[op], contracts[op], supported[op], cache, watermark)
+        return code_hash(Path(code_file(entries[0])))
+
+    wanted = [(op, watermark) for op in choices for watermark in (False, True)]
+    try:
+        with ThreadPoolExecutor(2) as pool:
+            hashes = list(pool.map(lambda one: built(*one), wanted))
+    except BuildError as error:
+        return Failure(Status.FAILED_BUILD, first_error(str(error)))
+    return Proof({op: (hashes[2 * i], hashes[2 * i + 1]) for i, op in enumerate(choices)})
+
+
+def judge(proof: Proof, loaded: Mapping[str, Any], folder: Path, tolerance: Tolerance) -> Dispatched:
+    """What the engine's process left behind. `loaded`: for each op the hashes of what it loaded, as in `proof`."""
+    code = {op: str(hashes[0]) for op, hashes in loaded.items()}
+    for op, hashes in proof.code.items():
+        if list(hashes) != list(loaded.get(op, ())):
+            return Dispatched(code, {}, Failure(Status.WRONG, f"{NOT_RUN}: {op} was loaded from other code"))
+    try:
+        changes = {op: _change(folder, op) for op in proof.code}
+    except (RuntimeError, KeyError, ValueError, IndexError) as error:
+        return Dispatched(code, {}, Failure(Status.CRASHED, f"left no answers: {error}"))
+    for op, change in changes.items():
+        if change <= FAR * tolerance.kl:
+            reason = f"{NOT_RUN}: with other results of {op} its logits change by a KL of {change:.1e}"
+            return Dispatched(code, changes, Failure(Status.WRONG, reason))
+    return Dispatched(code, changes)
+
+
+def _change(folder: Path, op: str) -> float:
+    """KL(plain || watermarked) in nats; infinite where the watermark makes NaNs."""
+    plain, marked = (Answers.load(answers_file(folder, name)).logits[0] for name in ("", op))
+    change = float(kl_divergence(plain, marked).max())
+    return math.inf if math.isnan(change) else change
