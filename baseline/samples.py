@@ -1,5 +1,7 @@
 """Random inputs for an op at one case of its contract, and outputs filled with poison."""
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -8,16 +10,24 @@ from baseline.elements import Array, store
 
 
 def sample_inputs(
-    contract: Contract, case: Case, random: np.random.Generator, scale: float = 1.0, shift: float = 0.0
+    contract: Contract,
+    case: Case,
+    random: np.random.Generator,
+    scale: float = 1.0,
+    shift: float = 0.0,
+    only: Callable[[Tensor], bool] = lambda _: True,
 ) -> dict[str, Array]:
-    """Inputs by name, stored as baseline.elements stores them; activations are scale * normal + shift.
+    """Those inputs that are wanted (`only`), by name, stored as baseline.elements stores them.
+
+    Activations are scale * normal + shift.
 
     Some stay what a model gives: keys `k` of unit length, `g` and `beta` between 0 and 1, and the routing `weight`s
     of a token, which are positive and add up to about one.
     Weights are random words: every bit pattern is a valid packed weight. What an expert's record holds
     between its tensors is random too, so a kernel that reads it is found out.
     """
-    return {tensor.name: _sample(contract, tensor, case, random, scale, shift) for tensor in contract.inputs}
+    wanted = [tensor for tensor in contract.inputs if only(tensor)]
+    return {tensor.name: _sample(contract, tensor, case, random, scale, shift) for tensor in wanted}
 
 
 def poisoned_outputs(contract: Contract, case: Case) -> dict[str, Array]:

@@ -33,6 +33,8 @@ class Status(StrEnum):
     FAILED_BUILD = "failed_build"
     WRONG = "wrong"
     UNSAFE = "unsafe"  # the sanitizer found what a GPU would have passed over in silence
+    IMPOSSIBLE = "impossible"  # faster than physics
+    DISHONEST = "dishonest"  # what its process tells is not what happened
     CRASHED = "crashed"
     TIMEOUT = "timeout"
 
@@ -174,7 +176,11 @@ class Checked:
 
 @dataclass(frozen=True)
 class Benched:
-    """Bench stage: seconds of each repetition of both arms, in the order in which they were measured (ABBA)."""
+    """Bench stage: seconds of a launch in each repetition of both arms, as they were measured (ABBA).
+
+    own_clock: the share of that time that the candidate's process tells of, over the champion's share.
+    again: blocks that were left out and measured again, because the machine was slow.
+    """
 
     ran: bool
     champion_s: tuple[float, ...]
@@ -182,6 +188,8 @@ class Benched:
     speedup: Speedup | None
     seconds: float
     failure: Failure | None = None
+    own_clock: float = 1.0
+    again: int = 0
 
 
 @dataclass(frozen=True)

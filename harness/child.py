@@ -11,20 +11,13 @@ from typing import Any
 
 import mlx.core as mx
 import numpy as np
-import xxhash
-from numpy.typing import NDArray
 
 from baseline import native
 from baseline.elements import Array
 from harness import isolation, launch
-from harness.guarded import GuardedBuffer
+from harness.guarded import GuardedBuffer, array_hash
 
 Job = Mapping[str, Any]
-
-
-def array_hash(array: NDArray[np.generic]) -> str:
-    """The xxh3_128 of an array's bytes, in hex."""
-    return xxhash.xxh3_128_hexdigest(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
 
 
 def begin(job: Job, threads: int = 1) -> None:
@@ -83,10 +76,10 @@ def load_job(job: Job) -> Callable[[Job], dict[str, Any]]:
     match job["kind"]:
         case "check":
             return check
-        case "bench":
-            from harness.bench_job import run as bench
+        case "contest":
+            from harness.contest_job import run as contest
 
-            return bench
+            return contest
         case "engine":
             from harness.engine_job import run as engine
 

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from harness.settings import SearchSettings
 
 
+MLX = "mlx"  # as a configuration: MLX's own ops, whatever was applied
+
+
 @dataclass(frozen=True)
 class Result:
     """What a command found: its JSON object, and what did not hold ('' when all did)."""
@@ -257,6 +260,30 @@ def search_settings(arguments: Namespace, config: Config) -> "SearchSettings":
     )
 
 
+def verify(arguments: Namespace, config: Config) -> Result:
+    """`nightforge verify RUN`."""
+    from harness.display import Stages, print_rerun
+    from harness.rerun import rerun
+    from harness.winner import load_winner
+
+    winner = load_winner(Path(arguments.run_folder))
+    config.target.name, config.run = winner.target, arguments.run_folder
+    found = rerun(winner, search_settings(Namespace(resume=False), config), Stages())
+    print_rerun(found)
+    return Result(found.to_json(), "" if found.reproduced else f"not reproduced: {found.reason}")
+
+
+def apply(arguments: Namespace, config: Config) -> Result:
+    """`nightforge apply RUN`."""
+    from harness.applied import apply as make_default
+    from harness.winner import load_winner
+
+    winner = load_winner(Path(arguments.run_folder))
+    made = make_default(winner)
+    say(f"{winner.champion.id} is the default of {made.target} for its model now: {made.folder}")
+    return Result({"applied": winner.champion.id, "target": made.target, "folder": str(made.folder)})
+
+
 def _use_device(target: str) -> None:
     """Compute where the target's kernels run; MLX alone would choose the GPU of a Mac.
 
@@ -274,12 +301,26 @@ def _engine(config: Config) -> "tuple[Engine, PackedModel]":
     from baseline.engine import Engine, IoPolicy
     from harness.models import packed_model
 
-    choices, io = _configuration(config)
-    policy = IoPolicy(**io)
     packed = packed_model(config.model, say)
+    choices, io, kernels = _chosen(config, packed.fingerprint)
     engine = Engine.load(packed.folder, config.dtype, config.top_k)
-    engine.configure(choices, policy, kernels=data_folder("kernels"), cache=cache_folder() / "build")
+    engine.configure(choices, IoPolicy(**io), kernels=kernels, cache=cache_folder() / "build")
     return engine, packed
+
+
+def _chosen(config: Config, fingerprint: str) -> "tuple[dict[str, Choice], dict[str, Any], Path]":
+    """The kernels, the I/O settings and the folder of the kernels: the `configuration` option's, else those applied for
+    the target and the model, else MLX's own ops and `io`."""
+    from harness.applied import applied
+    from harness.config import Io, load_config
+
+    default = applied(config.target.name, fingerprint) if config.configuration is None else None
+    if default is None:
+        return (*_configuration(config), data_folder("kernels"))
+    given: Io = config.io
+    io = asdict(given) if given != load_config([]).io else asdict(given) | dict(default.configuration.io)
+    say(f"with what was applied: {default.folder}")
+    return default.choices(), io, default.kernels
 
 
 def _configuration(config: Config) -> "tuple[dict[str, Choice], dict[str, Any]]":
@@ -287,7 +328,7 @@ def _configuration(config: Config) -> "tuple[dict[str, Choice], dict[str, Any]]"
     from baseline.variant import SUFFIXES, Choice, parse_variant
     from harness.candidate import Candidate
 
-    if config.configuration is None:
+    if config.configuration in (None, MLX):
         return {}, asdict(config.io)
     path = Path(config.configuration)
     try:

@@ -9,10 +9,11 @@ import numpy as np
 
 from baseline.errors import CheckError
 from harness.candidate import Candidate, Speedup
+from harness.contest import ContestPlan
 from harness.judge import Judge
-from harness.measure import BenchPlan, EnginePlan
+from harness.measure import EnginePlan
 
-BENCH = BenchPlan(blocks=(8, 60), budget_s=3.0)
+BENCH = ContestPlan(blocks=(12, 80), budget_s=4.0)
 ENGINE = EnginePlan(blocks=6, tokens=16, timeout_s=1800.0)  # the whole golden record: minutes on a slow machine
 
 
@@ -25,6 +26,12 @@ class Confirmed:
     seed_tokens_per_s: float
     champion_tokens_per_s: float
     max_kl: float
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> "Confirmed":
+        """What `asdict` made of one. KeyError or TypeError when `record` has another form."""
+        ops = {op: Speedup(**speedup) for op, speedup in record["ops"].items()}
+        return cls(**{**record, "ops": ops, "engine": Speedup(**record["engine"])})
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,8 @@ from baseline.pack import Progress as OnBytes
 from harness.candidate import Candidate, Speedup, Stage, Status
 from harness.confirm import Summary
 from harness.ledger import Row
-from harness.progress import Observer
+from harness.progress import Observer, Silent
+from harness.rerun import Rerun
 from harness.settings import SearchSettings
 
 LATEST = 8  # rows of the live table
@@ -138,6 +139,27 @@ def print_summary(summary: Summary, chart: Path | None) -> None:
     for line in left(summary):
         out.print(line, soft_wrap=True)
     out.print(f"record: {summary.run}" + (f"   chart: {chart}" if chart else ""), soft_wrap=True)
+
+
+@contextmanager
+class Stages(Silent):
+    """One line for each stage of each candidate."""
+
+    def on_stage(self, candidate: Candidate, stage: Stage) -> None:
+        """Names it."""
+        console().print(f"{stage}: {candidate.id}", markup=False)
+
+
+def print_rerun(found: Rerun) -> None:
+    """What was recorded, beside what came of it now."""
+    table = Table("over the plain kernels", "recorded", "now", "95 % interval")
+    for op, recorded in found.recorded.items():
+        now = bounds(found.again[op]) if op in found.again else ("", "")
+        table.add_row(op, f"{recorded.value:.2f}x", *now)
+    if found.engine is not None:
+        table.add_row("decode, whole engine", "", *bounds(found.engine))
+    console().print(table)
+    console().print("reproduced" if found.reproduced else f"not reproduced: {found.reason}", soft_wrap=True)
 
 
 def left(summary: Summary) -> Iterator[str]:

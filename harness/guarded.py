@@ -5,6 +5,7 @@ import mmap
 import os
 
 import numpy as np
+import xxhash
 from numpy.typing import NDArray
 
 POISON = 0xFF  # every float of such bytes is a NaN, in each of the element types
@@ -48,3 +49,8 @@ class GuardedBuffer:
     def intact(self) -> bool:
         """Whether nothing was written in front of the data."""
         return bool((self._slack == POISON).all())
+
+
+def array_hash(array: NDArray[np.generic]) -> str:
+    """The xxh3_128 of an array's bytes, in hex."""
+    return xxhash.xxh3_128_hexdigest(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)

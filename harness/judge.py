@@ -7,6 +7,7 @@ from baseline.contract import load_contract
 from baseline.errors import CheckError
 from baseline.golden import Fingerprint, Golden, load
 from baseline.manifest import load_manifest
+from baseline.probe import memory_read
 from baseline.variant import Choice, Variant
 from harness.build import OpLibrary, build
 from harness.candidate import (
@@ -23,10 +24,13 @@ from harness.candidate import (
     Stage,
     Status,
 )
+from harness.contest import Contest, ContestPlan, bench_inputs
 from harness.keep import decide, guard
-from harness.measure import BenchPlan, EngineArm, EnginePlan, EngineSetting, bench, bench_inputs, run_engine
+from harness.measure import EngineArm, EnginePlan, EngineSetting, run_engine
+from harness.opening import measure_floor
+from harness.physics import Floor
 from harness.progress import Observer
-from harness.settings import SearchSettings
+from harness.settings import SearchSettings, writable
 from harness.targets import Target
 from harness.verify import measure_noise, verify
 
@@ -55,7 +59,7 @@ class Verdict:
 class Judge:
     """Judges the candidates of one search. `scratch` holds what they share: bench inputs, the seed's runs.
 
-    `noise`, by op and backend, is the plain kernels' error.
+    `noise`, by op and backend, is the plain kernels' error; `floors`, by op, what no kernel can be faster than.
     """
 
     settings: SearchSettings
@@ -65,6 +69,7 @@ class Judge:
     scratch: Path
     golden: Golden = field(init=False)
     noise: dict[tuple[str, str], dict[str, float]] = field(init=False, default_factory=dict)
+    floors: dict[str, Floor] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         """Loads the golden record. UsageError or CheckError when it, or the packed model, is not what it should be."""
@@ -94,10 +99,11 @@ class Judge:
         return EngineArm({op: self.choice(op, spec) for op, spec in configuration.kernels.items()}, configuration.io)
 
     def measure_seed(self, seed: Candidate, ops: tuple[str, ...]) -> None:
-        """Measures the seed's own errors, which become every candidate's tolerance.
+        """Measures the seed's own errors, which become every candidate's tolerance, and what no kernel can beat.
 
         CheckError when the seed does not build, crashes or computes nonsense: nothing can be searched from it.
         """
+        gbps = memory_read(self.settings.cache).gbps if self.target.measures else None
         for op in ops:
             self.observer.on_stage(seed, Stage.CHECK)
             for library in self._sound(op, seed.configuration.kernels[op]):
@@ -107,7 +113,8 @@ class Judge:
                     raise CheckError(f"the seed's {op} kernel is not sound: {checked.failure.reason}")
                 self.noise[op, library.backend.name] = dict(checked.errors)
             if self.target.measures:
-                bench_inputs(library, self.inputs(op), self.settings.seed)
+                bench_inputs(library, self.inputs(op))
+                self.floors[op] = measure_floor(library, gbps, self.inputs(op), self.scratch, self.settings.cache)
 
     def check_engine(self, seed: Candidate) -> EngineResult:
         """The seed in the whole engine, untimed. CheckError when it does not answer as the golden record does."""
@@ -149,7 +156,7 @@ class Judge:
             verdict.failure = Failure(Status.UNMEASURED, f"right and clean; to be timed on {self.target.elsewhere}")
             return
         self._enter(Stage.BENCH, candidate, verdict)
-        verdict.benched = self.bench(op, champion.configuration, libraries[-1], folder, BenchPlan())
+        verdict.benched = self.bench(op, champion.configuration, libraries[-1], folder, ContestPlan())
         verdict.failure = verdict.benched.failure or self._decide(verdict.benched.speedup)
 
     def _check(self, op: str, libraries: list[OpLibrary], seed: int, folder: Path) -> Checked:
@@ -163,10 +170,13 @@ class Judge:
                 break
         return replace(checked, seconds=seconds)
 
-    def bench(self, op: str, champion: Configuration, candidate: OpLibrary, folder: Path, plan: BenchPlan) -> Benched:
+    def bench(self, op: str, champion: Configuration, candidate: OpLibrary, folder: Path, plan: ContestPlan) -> Benched:
         """One op of the champion against a candidate's kernel, alone."""
         *_, old = self._sound(op, champion.kernels[op])
-        return bench(old, candidate, self.inputs(op), folder, self.settings.timeout_s, plan)
+        home = writable(self.scratch / "champion")
+        noise, floor = self.noise[op, candidate.backend.name], self.floors[op]
+        where = self.inputs(op), folder, home, self.settings.timeout_s
+        return Contest(old, candidate, *where, floor, noise, self.settings.min_gain, plan).run()
 
     def _evaluate_engine(self, candidate: Candidate, champion: Candidate, folder: Path, verdict: Verdict) -> None:
         self._enter(Stage.ENGINE, candidate, verdict)

@@ -43,6 +43,10 @@ def speedup(ratios: Sequence[float]) -> Speedup:
     return Speedup(math.exp(centre), math.exp(centre - half), math.exp(centre + half))
 
 
+def settled(measured: Speedup, min_gain: float) -> bool:
+    return measured.low > 1 + min_gain or measured.high < 1 + min_gain
+
+
 def decide(measured: Speedup, min_gain: float) -> Failure | None:
     """None when the gain is shown: the lower bound exceeds 1 + min_gain. Otherwise what was shown instead."""
     if measured.low > 1 + min_gain:

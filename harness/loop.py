@@ -52,7 +52,7 @@ def search(settings: SearchSettings, observer: Observer | None = None) -> Summar
             champion = climb(judge, proposer, seed, champion, run, ledger, started)
             if target.measures:
                 observer.on_stage(champion, Stage.CONFIRM)
-                confirmed = confirm(judge, champion, seed, run.scratch)
+                confirmed = confirm(judge, champion, seed, run.scratch_of(champion.id))
         except StorageInternalError as error:  # SQLite's: a full disk, for one
             raise UsageError(f"{run.study}: {error}") from None
         except KeyboardInterrupt:
@@ -84,8 +84,9 @@ def climb(
         if candidate is None:
             break
         began = time.monotonic()
-        folder = run.record(candidate, judge.variants)
-        verdict = judge.evaluate(candidate, champion, folder, settings.seed + SEEDS_APART * len(ledger.rows))
+        run.record(candidate, judge.variants)
+        scratch = run.scratch_of(candidate.id)
+        verdict = judge.evaluate(candidate, champion, scratch, settings.seed + SEEDS_APART * len(ledger.rows))
         run.record_verdict(candidate, verdict)
         row = to_row(candidate, verdict, time.monotonic() - began, time.monotonic() - started)
         ledger.append(row)

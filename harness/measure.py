@@ -1,4 +1,4 @@
-"""The bench and the engine stage: runs two arms side by side in a child and reduces their times to a speed-up."""
+"""The engine stage: two arms side by side in a child, what they answer, and their speeds reduced to a speed-up."""
 
 import math
 import time
@@ -7,28 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from baseline.golden import Golden, compare
 from baseline.questions import Answers
-from baseline.samples import sample_inputs
 from baseline.variant import Choice
-from harness.build import OpLibrary
-from harness.candidate import Benched, EngineResult, Failure, Status
+from harness.candidate import EngineResult, Failure, Status
 from harness.keep import log_ratios, speedup
 from harness.sandbox import ChildResult, ChildStatus, run_child
-from harness.verify import STATUS, output_arrays
+from harness.verify import STATUS
 
 CHAMPION, CANDIDATE = "champion", "candidate"
 Arms = tuple[tuple[float, ...], tuple[float, ...]]
-
-
-@dataclass(frozen=True)
-class BenchPlan:
-    """How long a bench may take: ABBA blocks (least, most) and the seconds that it aims at between them."""
-
-    blocks: tuple[int, int] = (6, 60)
-    budget_s: float = 1.5
 
 
 @dataclass(frozen=True)
@@ -39,41 +27,6 @@ class EnginePlan:
     tokens: int = 12
     prompt: int = 8
     timeout_s: float | None = None  # None: the search's
-
-
-def bench_inputs(library: OpLibrary, file: Path, seed: int) -> None:
-    """Writes the inputs of the contract's bench shape, unless `file` is there."""
-    if not file.exists():
-        contract = library.contract
-        arrays = sample_inputs(contract, contract.bench[0], np.random.default_rng(seed))
-        partial = file.with_suffix(".partial.npz")
-        np.savez(partial, allow_pickle=False, **arrays)
-        partial.replace(file)
-
-
-def bench(
-    champion: OpLibrary, candidate: OpLibrary, inputs: Path, folder: Path, timeout_s: float, plan: BenchPlan
-) -> Benched:
-    """Times a candidate's kernel against the champion's, alone, at the contract's bench shape.
-
-    `inputs` is `bench_inputs`'s file. A crash or a timeout is data.
-    """
-    case = candidate.contract.bench[0]
-    job = {
-        "kind": "bench",
-        "device": candidate.backend.device,
-        "inputs": str(inputs.resolve()),
-        "input_order": [tensor.name for tensor in candidate.contract.inputs],
-        "outputs": output_arrays(candidate.contract, case),
-        "arms": {CHAMPION: champion.call(case), CANDIDATE: candidate.call(case)},
-        "blocks": plan.blocks,
-        "budget_s": plan.budget_s,
-    }
-    result = run_child(job, folder, timeout_s)
-    if result.status is not ChildStatus.OK:
-        return Benched(False, (), (), None, result.seconds, _failure(result))
-    old, new = _arms(result.payload["seconds"])
-    return Benched(True, old, new, speedup(log_ratios(old, new)), result.seconds)
 
 
 @dataclass(frozen=True)

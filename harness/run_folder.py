@@ -17,6 +17,7 @@ from harness.ledger import load_rows
 from harness.settings import OPS, SearchSettings, writable
 
 # What must not change between a search and its resumption: rows of two searches do not belong in one ledger.
+CONTRACTS = "contracts"  # the folder of a run that keeps them
 FIXED = ("target", "io", "min_gain")
 
 
@@ -79,6 +80,12 @@ class RunFolder:
         writable(settings.cache)
         self.scratch = writable(self.path / "scratch")
         self.write("settings.json", record)
+        self._keep_contracts(settings)
+
+    def _keep_contracts(self, settings: SearchSettings) -> None:
+        """Beside the sources of the candidates, so that the record is whole without the folder of kernels."""
+        for contract in settings.kernels.glob("*/contract.yaml"):
+            shutil.copyfile(contract, writable(self.path / CONTRACTS) / f"{contract.parent.name}.yaml")
 
     def write(self, name: str, record: Any) -> None:
         """Writes a JSON file, whole or not at all."""
@@ -88,9 +95,13 @@ class RunFolder:
 
     def candidate(self, identity: str) -> Path:
         """A candidate's folder, made if it is missing."""
-        folder = self.path / "candidates" / identity
+        folder = candidate_folder(self.path, identity)
         folder.mkdir(parents=True, exist_ok=True)
         return folder
+
+    def scratch_of(self, identity: str) -> Path:
+        """The one folder that a candidate's processes may write to."""
+        return writable(self.candidate(identity) / "scratch")
 
     def record(self, candidate: Candidate, variants: dict[str, dict[str, Variant]]) -> Path:
         """Writes who a candidate is, with the sources of its kernels, and returns its folder."""
@@ -107,13 +118,23 @@ class RunFolder:
         (folder / "samples.json").write_text(json.dumps(asdict(verdict), indent=1) + "\n")
         if verdict.built is not None:
             (folder / "build.log").write_text(verdict.built.log)
-        for exchanged in (*folder.glob("*.npz"), *folder.glob("*.safetensors")):
+        for exchanged in (*folder.glob("scratch/*.npz"), *folder.glob("scratch/*.safetensors")):
             exchanged.unlink()
 
     def load(self, identity: str) -> Candidate:
         """A recorded candidate. CheckError when its record is missing or damaged."""
-        path = self.path / "candidates" / identity / "candidate.json"
-        try:
-            return Candidate.from_json(json.loads(path.read_text()))
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise CheckError(f"{path}: not a candidate's record ({error})") from error
+        return load_candidate(self.path, identity)
+
+
+def candidate_folder(run: Path, identity: str) -> Path:
+    """Where a run keeps a candidate."""
+    return run / "candidates" / identity
+
+
+def load_candidate(run: Path, identity: str) -> Candidate:
+    """A candidate of a run. CheckError when its record is missing or damaged."""
+    path = candidate_folder(run, identity) / "candidate.json"
+    try:
+        return Candidate.from_json(json.loads(path.read_text()))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckError(f"{path}: not a candidate's record ({error})") from error

@@ -87,25 +87,25 @@ def environment(scratch: Path | None = None) -> dict[str, str]:
 def run_child(job: Mapping[str, Any], folder: Path, timeout_s: float) -> ChildResult:
     """Runs `job` (see `harness.child`), for at most `timeout_s` seconds of wall time.
 
-    The job and its log are `<kind>.job.json` and `<kind>.log` in `folder`. Nothing that the candidate does raises here;
-    OSError when the folder cannot be written, RuntimeError when the child failed before any of the candidate's code
-    ran. On KeyboardInterrupt the child is killed first.
+    Nothing that the candidate does raises here; OSError when the folder cannot be written, RuntimeError when the child
+    failed before any of the candidate's code ran. On KeyboardInterrupt the child is killed first.
     """
-    scratch = scratch_folder(job, folder)
-    for name in FETCHED:
-        if name in job:
-            Path(job[name]).unlink(missing_ok=True)
     started = time.perf_counter()
     try:
-        status = _wait(start_child(job, folder, timeout_s), timeout_s)
-        return _result(job, folder, status, time.perf_counter() - started, timeout_s)
+        status = end_child(start_child(job, folder, timeout_s), timeout_s)
+        return child_result(job["kind"], folder, status, time.perf_counter() - started)
     finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+        remove_scratch(job["kind"], folder)
 
 
-def scratch_folder(job: Mapping[str, Any], folder: Path) -> Path:
-    """Where alone the child of `job` can write: nothing that the parent trusts lies there."""
-    return folder.resolve() / f"{job['kind']}.scratch"
+def scratch_folder(kind: str, folder: Path) -> Path:
+    """Where alone the child of a job of `kind` in `folder` can write: nothing that the parent trusts lies there."""
+    return folder.resolve() / f"{kind}.scratch"
+
+
+def remove_scratch(kind: str, folder: Path) -> None:
+    """Removes the scratch folder of a child that has ended; does not fail."""
+    shutil.rmtree(scratch_folder(kind, folder), ignore_errors=True)
 
 
 def start_child(
@@ -113,18 +113,21 @@ def start_child(
 ) -> "subprocess.Popen[bytes]":
     """Starts the child of `job` in a new scratch folder and a new process group, and does not wait for it.
 
-    `talk`: its standard input and output are pipes; else it has no input, and both outputs are its log. The caller ends
-    it, with `end_child`, after `timeout_s` seconds. OSError when the folder cannot be written.
+    The job and its log are `<kind>.job.json` and `<kind>.log` in `folder`. `talk`: standard input and output are pipes;
+    else there is no input, and both outputs are the log. The caller ends it, with `end_child`, and removes the scratch
+    folder. OSError when the folder cannot be written.
     """
-    scratch = scratch_folder(job, folder)
-    shutil.rmtree(scratch, ignore_errors=True)
+    kind, job_file = job["kind"], _job_file(job["kind"], folder)
+    remove_scratch(kind, folder)
+    scratch = scratch_folder(kind, folder)
     scratch.mkdir(parents=True)
-    job_file = folder.resolve() / f"{job['kind']}.job.json"
     whole = _whole(job, scratch, job_file, timeout_s)
+    for stale in whole["fetched"].values():
+        Path(stale).unlink(missing_ok=True)
     job_file.write_text(json.dumps(whole, indent=1))
     # -P: the candidate's folder is the working directory and must not shadow a module.
     command = [sys.executable, "-P", "-m", "harness.confined", str(job_file)]
-    with (folder / f"{job['kind']}.log").open("wb") as log:
+    with (folder / f"{kind}.log").open("wb") as log:
         return subprocess.Popen(
             macos.confined(command, Access.from_json(whole["access"]), scratch),
             cwd=scratch,
@@ -136,20 +139,51 @@ def start_child(
         )
 
 
-def end_child(child: "subprocess.Popen[bytes]") -> None:
-    """Kills a child and its whole group, which outlives its leader when the candidate forked; does not fail."""
-    with suppress(ProcessLookupError, PermissionError):
-        os.killpg(child.pid, signal.SIGKILL)
-    child.wait()
+def end_child(child: "subprocess.Popen[bytes]", timeout_s: float) -> int | None:
+    """The exit status, None after a timeout. Whatever happens, no process of the group is left."""
+    try:
+        return child.wait(timeout_s)
+    except subprocess.TimeoutExpired:
+        return None
+    finally:
+        # The group outlives its leader when the candidate forked.
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(child.pid, signal.SIGKILL)
+        child.wait()
+
+
+def child_result(kind: str, folder: Path, status: int | None, seconds: float) -> ChildResult:
+    """What became of a child that ended with `status` (None: in no time). Raises as `run_child`."""
+    job, scratch = json.loads(_job_file(kind, folder).read_text()), scratch_folder(kind, folder)
+    log_tail, limits = _tail(folder / f"{kind}.log"), isolation.Limits.from_json(job["limits"])
+    if status is None:
+        return ChildResult(ChildStatus.TIMEOUT, seconds, stderr=log_tail, limits=limits)
+    if status < 0:
+        return ChildResult(ChildStatus.CRASHED, seconds, _signal_name(-status), log_tail, limits=limits)
+    if status != 0 and shutil.disk_usage(folder).free < FREE_BYTES:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
+    if not (scratch / "started").exists():
+        raise RuntimeError(f"a {kind} process failed before it ran a candidate:\n{log_tail}")
+    payload = _payload(scratch / "result.json") if status == 0 else None
+    if payload is None:
+        return ChildResult(ChildStatus.ERROR, seconds, stderr=log_tail, limits=limits)
+    for name, wanted in job["fetched"].items():
+        fetch(Path(job[name]), Path(wanted))
+    return ChildResult(ChildStatus.OK, seconds, stderr=log_tail, payload=payload, limits=limits)
+
+
+def _job_file(kind: str, folder: Path) -> Path:
+    return folder.resolve() / f"{kind}.job.json"
 
 
 def _whole(job: Mapping[str, Any], scratch: Path, job_file: Path, timeout_s: float) -> dict[str, Any]:
     """The job as the child gets it: what it writes lies in its scratch folder, and what it may do is said."""
-    files = {name: str(scratch / Path(job[name]).name) for name in FETCHED if name in job}
+    fetched = {name: job[name] for name in FETCHED if isinstance(job.get(name), str)}
+    files = {name: str(scratch / Path(path).name) for name, path in fetched.items()}
     files |= {"result": str(scratch / "result.json"), "started": str(scratch / "started")}
-    access = Access((*isolation.surroundings(), str(job_file), *reads(job)), (str(scratch),))
+    access = Access((*isolation.surroundings(), str(job_file), *reads(job)), (str(scratch), *job.get("writes", ())))
     allowed = isolation.to_job(access, limits(job, timeout_s), processes(job), uring(job))
-    return {**job, **files, **allowed, "parent": os.getpid(), "timeout_s": timeout_s}
+    return {**job, **files, **allowed, "fetched": fetched, "parent": os.getpid(), "timeout_s": timeout_s}
 
 
 def limits(job: Mapping[str, Any], timeout_s: float) -> isolation.Limits:
@@ -160,16 +194,19 @@ def limits(job: Mapping[str, Any], timeout_s: float) -> isolation.Limits:
 
 def reads(job: Mapping[str, Any]) -> list[str]:
     """What the child of `job` reads beside what every child reads: inputs, libraries, the model, the contracts."""
-    calls = [*job.get("calls", ()), *(arm for arm in job.get("arms", {}).values() if "backend" in arm)]
-    named = [job.get(name) for name in ("inputs", "packed", "kernels", "cache")]
-    named += [call.get("library") for call in calls]
-    named += [str(Path(call["path"]).parents[1]) for call in calls if "path" in call]
+    named = [job.get(name) for name in ("inputs", "packed", "kernels")]
+    named += [*job.get("libraries", ()), *(call.get("library") for call in _calls(job))]
+    named += [str(Path(call["path"]).parents[1]) for call in _calls(job) if "path" in call]
     return [*dict.fromkeys(path for path in named if path)]
+
+
+def _calls(job: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    return [*job.get("calls", ()), *([job["call"]] if "call" in job else [])]
 
 
 def processes(job: Mapping[str, Any]) -> bool:
     """Whether the child may start processes: the emulator asks addr2line for the lines of what it found."""
-    return any(call.get("backend") == "emulated" for call in job.get("calls", ()))
+    return any(call.get("backend") == "emulated" for call in _calls(job))
 
 
 def uring(job: Mapping[str, Any]) -> bool:
@@ -178,31 +215,8 @@ def uring(job: Mapping[str, Any]) -> bool:
     return any(io.get("method") == "uring" or io.get("cache") == "direct" for io in policies)
 
 
-def _result(
-    job: Mapping[str, Any], folder: Path, status: int | None, seconds: float, timeout_s: float
-) -> ChildResult:
-    """What became of a child that has ended."""
-    kind, scratch = job["kind"], scratch_folder(job, folder)
-    log_tail, given = _tail(folder / f"{kind}.log"), limits(job, timeout_s)
-    if status is None:
-        return ChildResult(ChildStatus.TIMEOUT, seconds, stderr=log_tail, limits=given)
-    if status != 0 and shutil.disk_usage(folder).free < FREE_BYTES:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
-    if status >= 0 and not (scratch / "started").exists():
-        raise RuntimeError(f"a {kind} process failed before it ran a candidate:\n{log_tail}")
-    if status < 0:
-        return ChildResult(ChildStatus.CRASHED, seconds, _signal_name(-status), log_tail, limits=given)
-    payload = _payload(scratch / "result.json") if status == 0 else None
-    if payload is None:
-        return ChildResult(ChildStatus.ERROR, seconds, stderr=log_tail, limits=given)
-    for name in FETCHED:
-        if name in job:
-            _fetch(scratch / Path(job[name]).name, Path(job[name]))
-    return ChildResult(ChildStatus.OK, seconds, stderr=log_tail, payload=payload, limits=given)
-
-
-def _fetch(made: Path, wanted: Path) -> None:
-    """Moves a file out of the scratch folder: a regular one, which no link or pipe takes the place of."""
+def fetch(made: Path, wanted: Path) -> None:
+    """Moves a file out of the scratch folder, unless a link or a pipe takes its place: then there is no `wanted`."""
     if made.is_file() and not made.is_symlink():
         made.replace(wanted)
 
@@ -218,16 +232,6 @@ def _tail(path: Path) -> str:
     with path.open("rb") as log:
         log.seek(max(path.stat().st_size - TAIL_BYTES, 0))
         return log.read(TAIL_BYTES).decode(errors="replace")
-
-
-def _wait(child: "subprocess.Popen[bytes]", timeout_s: float) -> int | None:
-    """The exit status, None after a timeout. Whatever happens, no process of the group is left."""
-    try:
-        return child.wait(timeout_s)
-    except subprocess.TimeoutExpired:
-        return None
-    finally:
-        end_child(child)
 
 
 def _payload(path: Path) -> dict[str, Any] | None:

@@ -22,8 +22,7 @@ from baseline.reference import oracle
 from baseline.samples import sample_inputs
 from harness.build import OpLibrary, first_error
 from harness.candidate import Checked, Failure, Status
-from harness.child import array_hash
-from harness.guarded import POISON
+from harness.guarded import POISON, array_hash
 from harness.sandbox import ChildStatus, run_child
 
 FACTOR = 8.0
@@ -148,7 +147,7 @@ def verify(library: OpLibrary, noise: Mapping[str, float], seed: int, folder: Pa
             return end(True, Failure(Status.UNSAFE, reason), tuple(report["findings"]))
         problem = _misbehaviour(given, report)
         if problem is None and not trial.partial:
-            found, problem = _compare(library.contract, trial, given, outputs, noise)
+            found, problem = compare(library.contract, trial, given, outputs, noise)
             errors |= found
         if problem is not None:
             return end(True, Failure(Status.WRONG, f"{problem} ({trial.label})"))
@@ -227,7 +226,7 @@ def _misbehaviour(given: Mapping[str, Array], report: Mapping[str, object]) -> s
     return None if report["intact"] else "wrote in front of a buffer"
 
 
-def _compare(
+def compare(
     contract: Contract, trial: Trial, given: dict[str, Array], outputs: Mapping[str, Array], noise: Mapping[str, float]
 ) -> tuple[dict[str, float], str | None]:
     """The largest error of each output in units of its sensitivity, and what is wrong with one, if anything."""

@@ -21,8 +21,8 @@ from baseline.targets.compiler import BuildError
 from baseline.variant import Choice, Variant, list_variants
 from harness.bench.figures import Arm, Figure, Row, Target, interleave, paired
 from harness.bench.rivals import LLAMA
-from harness.bench_job import MAX_ROTATIONS, MIN_ROTATIONS, ROTATED_BYTES, Rotation
 from harness.launch import CpuLaunch
+from harness.rotation import ROTATED_BYTES, Rotation, rotations
 
 TABLE, UNIT = "ops", "GB/s"
 MEMORY = "memory read"
@@ -84,8 +84,7 @@ def op_case(kernels: Path, op: str) -> OpCase:
         inputs["slot"] = np.arange(case.dims["p"], dtype=np.int32) % case.dims["s"]
     kinds = [STORAGE[contract.element_type(t, case.constants)] for t in contract.outputs]
     outputs = [np.ones(contract.shape(t, case), kind) for t, kind in zip(contract.outputs, kinds, strict=True)]
-    rotated = max(ROTATED_BYTES, 2 * last_level_cache())
-    count = min(max(rotated // bytes_touched(contract, case) + 1, MIN_ROTATIONS), MAX_ROTATIONS)
+    count = rotations(bytes_touched(contract, case), max(ROTATED_BYTES, 2 * last_level_cache()))
     sets = [([huge_copy(a) for a in inputs.values()], [huge_copy(a) for a in outputs]) for _ in range(count)]
     return OpCase(contract, case, sets)
 

@@ -1,0 +1,43 @@
+"""What a search measures before its first candidate: how fast anything can be on this machine."""
+
+from pathlib import Path
+
+from baseline.contract import Contract
+from baseline.errors import CheckError
+from baseline.variant import Choice, parse_variant
+from harness.build import OpLibrary, build
+from harness.contestant import Contestant
+from harness.physics import Floor, floor
+from harness.targets import Backend
+
+NOOP = """/*---
+op: {op}
+target: {target}
+tunables: {{}}
+launch: {launch}
+hypothesis: nothing is faster than doing nothing
+---*/
+"""
+LAUNCH = {"cpu": "{threads: 2}", "metal": "{grid: [32, 1, 1], threadgroup: [32, 1, 1]}"}
+LAUNCHES, ROUNDS, TIMEOUT_S = 200, 5, 60.0
+
+
+def measure_floor(plain: OpLibrary, gbps: float | None, inputs: Path, folder: Path, cache: Path) -> Floor:
+    """What no kernel of an op can be faster than: an empty one, timed as candidates are, and the memory at `gbps`.
+
+    `plain` is any kernel of the op for the backend that is timed; None where the memory could not be measured.
+    """
+    library = _noop(plain.contract, plain.backend, folder, cache)
+    with Contestant("no-op", library, inputs, folder, TIMEOUT_S) as empty:
+        empty.ready()
+        seconds = min(empty.run(LAUNCHES).seconds for _ in range(ROUNDS)) / LAUNCHES
+    return floor(plain.contract, seconds, gbps)
+
+
+def _noop(contract: Contract, backend: Backend, folder: Path, cache: Path) -> OpLibrary:
+    source = folder / f"{contract.op}.noop"
+    source.write_text(NOOP.format(op=contract.op, target=backend.name, launch=LAUNCH[backend.name]))
+    built, library = build(Choice.defaults(parse_variant(source, contract)), contract, backend, cache)
+    if library is None:
+        raise CheckError(f"a kernel of {contract.op} that does nothing does not build: {built.log}")
+    return library
