@@ -84,6 +84,10 @@ def load_job(job: Job) -> Callable[[Job], dict[str, Any]]:
             from harness.engine_job import run as engine
 
             return engine
+        case "prepare":
+            from harness.prepare_job import run as prepare
+
+            return prepare
     raise ValueError(f"no job is called {job['kind']!r}")
 
 

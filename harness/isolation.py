@@ -1,4 +1,4 @@
-"""What a child that runs a candidate's code may do: the files it may open, how much it may use, which calls it may make.
+"""What a child that runs a candidate's code may do: the files it may open, what it may use, the calls it may make.
 
 The parent states it in the job, and the child gives everything else up: files and limits before it imports anything
 that starts a thread, system calls when all threads are there and before the candidate's library is loaded. On macOS the
@@ -10,6 +10,7 @@ asked for its size and date. Linux counts `memory_bytes` of private writable mem
 
 import os
 import resource
+import shlex
 import shutil
 import signal
 import sys
@@ -24,10 +25,11 @@ import harness
 from baseline.errors import UsageError
 from harness import landlock, seccomp
 
+COMPILERS = ("c++", "g++", "clang++")
 BEST, REQUIRED = "best", "required"  # the `sandbox` option
 ALWAYS = ("process group", "wall time", "CPU time", "memory", "file sizes", "environment", "scratch folder")
 FILE_BYTES = 2 << 30
-OPEN_FILES = 256
+OPEN_FILES = 4096  # what mlx-lm sets
 MEMORY_SHARE = 0.75  # of the machine's memory
 PROGRAMS = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64")
 SYSTEM = (  # what the loader, the C library, Python and MLX read beside them
@@ -80,7 +82,7 @@ def layers() -> Layers:
     if sys.platform == "darwin":
         found = {"sandbox-exec": "" if shutil.which("sandbox-exec") else "sandbox-exec: not on the PATH"}
     else:
-        no_landlock = "" if landlock.abi() else "Landlock: this kernel has none (files outside can be read and written)"
+        no_landlock = "" if landlock.abi() else "Landlock: it takes Linux 6.2 (candidates have your rights on files)"
         no_seccomp = seccomp.missing()
         found = {
             f"files (Landlock {landlock.abi()})": no_landlock,
@@ -109,9 +111,25 @@ def limits(timeout_s: float, more_bytes: int = 0) -> Limits:
 def surroundings() -> tuple[str, ...]:
     """What every child reads: the system's files, Python's and ours, without what holds an answer."""
     packages = [entry for entry in sys.path if entry.endswith(("site-packages", "dist-packages"))]
-    given = (*PROGRAMS, sys.prefix, sys.base_prefix, *packages, _folder(harness), _folder(baseline))
+    given: tuple[str | Path, ...] = (
+        *PROGRAMS,
+        sys.prefix,
+        sys.base_prefix,
+        *packages,
+        _folder(harness),
+        _folder(baseline),
+    )
     roots, secret = dict.fromkeys(Path(root).resolve() for root in given), frozenset(_secrets())
     return (*SYSTEM, *(str(path) for root in roots for path in _all_but(root, secret)))
+
+
+def _compiler() -> Iterator[Path]:
+    """Where the C++ compiler is installed, which an engine asks what it defines: /usr, or /opt/llvm."""
+    for name in (*shlex.split(os.environ.get("CXX", ""))[:1], *COMPILERS):
+        if found := shutil.which(name):
+            root = Path(found).resolve().parents[1]
+            if not Path.home().is_relative_to(root):
+                yield root
 
 
 def _folder(package: Any) -> Path:
@@ -146,7 +164,7 @@ def restrict_files(access: Access) -> None:
 
 
 def restrict_use(given: Limits) -> None:
-    """Sets the limits: at the end of its CPU time or of a file the process dies, at that of memory an allocation fails."""
+    """Sets the limits: past that of CPU time or of a file the process dies, past that of memory allocations fail."""
     signal.signal(signal.SIGXFSZ, signal.SIG_DFL)  # which Python ignores
     memory = resource.RLIMIT_DATA if sys.platform == "linux" else resource.RLIMIT_AS
     for kind, soft, hard in (

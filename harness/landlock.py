@@ -1,4 +1,4 @@
-"""Landlock: which files a process, and all that it starts, may still open. Linux 5.13 or later.
+"""Landlock: which files a process, and all that it starts, may still open. Linux 6.2 or later.
 
 The rights bind the thread that gives them up and those that it starts afterwards, so that this comes before any other
 thread exists. Rights are those of linux/landlock.h; what the kernel does not know yet is left out.
@@ -17,15 +17,17 @@ VERSION, PATH_BENEATH = 1, 1
 PR_SET_NO_NEW_PRIVS = 38
 
 EXECUTE, WRITE_FILE, READ_FILE, READ_DIR, REMOVE_DIR, REMOVE_FILE = (1 << bit for bit in range(6))
-MAKE_DIR, MAKE_REG, TRUNCATE = 1 << 7, 1 << 8, 1 << 14
-RIGHTS_OF_ABI = {1: 13, 2: 14, 3: 15, 4: 15, 5: 16}  # how many there are
+MAKE_DIR, MAKE_REG, REFER, TRUNCATE = 1 << 7, 1 << 8, 1 << 13, 1 << 14
+LEAST_ABI = 3  # older kernels let files be truncated anywhere
+RIGHTS = {3: 15, 4: 15}  # how many an ABI has
+LATEST = 16
 NETWORK_ABI, NETWORK = 4, 0b11  # TCP: bind and connect
 SCOPE_ABI, SCOPED = 6, 0b11  # abstract sockets, and signals to processes outside
 
 OF_FILES = EXECUTE | WRITE_FILE | READ_FILE | TRUNCATE
 READ = EXECUTE | READ_FILE | READ_DIR
-# No links, pipes or devices: the parent reads what lies there, and must neither be led elsewhere nor wait.
-WRITE = READ_FILE | READ_DIR | WRITE_FILE | TRUNCATE | MAKE_REG | MAKE_DIR | REMOVE_FILE | REMOVE_DIR
+# No symbolic links, pipes or devices: the parent reads what lies there, and must neither be led elsewhere nor wait.
+WRITE = READ_FILE | READ_DIR | WRITE_FILE | TRUNCATE | MAKE_REG | MAKE_DIR | REFER | REMOVE_FILE | REMOVE_DIR
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -41,10 +43,9 @@ class _PathBeneath(ctypes.Structure):
 
 @cache
 def abi() -> int:
-    """The version of the kernel's Landlock; 0 where there is none."""
-    if sys.platform != "linux":
-        return 0
-    return max(_libc.syscall(CREATE_RULESET, None, ctypes.c_size_t(0), VERSION), 0)
+    """The version of the kernel's Landlock; 0 where there is none that is enough."""
+    found = _libc.syscall(CREATE_RULESET, None, ctypes.c_size_t(0), VERSION) if sys.platform == "linux" else 0
+    return int(found) if found >= LEAST_ABI else 0
 
 
 def restrict(read: Iterable[str], write: Iterable[str]) -> None:
@@ -52,7 +53,7 @@ def restrict(read: Iterable[str], write: Iterable[str]) -> None:
 
     A path that does not exist is passed over. OSError where the kernel refuses, or has no Landlock.
     """
-    known = (1 << RIGHTS_OF_ABI.get(abi(), 16)) - 1
+    known = (1 << RIGHTS.get(abi(), LATEST)) - 1
     ruleset = _Ruleset(known, NETWORK if abi() >= NETWORK_ABI else 0, SCOPED if abi() >= SCOPE_ABI else 0)
     size = 24 if abi() >= SCOPE_ABI else 16 if abi() >= NETWORK_ABI else 8
     handle = _call(CREATE_RULESET, ctypes.byref(ruleset), ctypes.c_size_t(size), 0)

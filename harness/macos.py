@@ -33,7 +33,7 @@ def _allow(operation: str, paths: Sequence[str]) -> str:
 
 
 def confined(command: Sequence[str], access: Access, scratch: Path) -> list[str]:
-    """`command` under sandbox-exec where this is macOS and has it, with the profile in `scratch`; elsewhere as it is."""
+    """`command` under sandbox-exec where there is one, with the profile in `scratch`; elsewhere as it is."""
     if sys.platform != "darwin" or isolation.layers().missing:
         return list(command)
     file = scratch / "profile.sb"

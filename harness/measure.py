@@ -9,7 +9,10 @@ from typing import Any
 
 from baseline.golden import Golden, compare
 from baseline.questions import Answers
+from baseline.targets.compiler import BuildError
 from baseline.variant import Choice
+from harness import prepare
+from harness.build import first_error
 from harness.candidate import EngineResult, Failure, Status
 from harness.keep import log_ratios, speedup
 from harness.sandbox import ChildResult, ChildStatus, run_child
@@ -84,6 +87,11 @@ def run_engine(
         "tokens": plan.tokens,
         "blocks": plan.blocks,
     }
+    try:
+        job |= prepare.files(setting, (champion, candidate))
+    except BuildError as error:
+        failure = Failure(Status.FAILED_BUILD, first_error(str(error)))
+        return EngineResult(False, False, (), (), None, time.perf_counter() - started, math.inf, failure)
     result = run_child(job, folder, plan.timeout_s or timeout_s)
 
     def end(ran: bool, failure: Failure | None, max_kl: float = math.inf) -> EngineResult:

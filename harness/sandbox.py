@@ -121,6 +121,8 @@ def start_child(
     remove_scratch(kind, folder)
     scratch = scratch_folder(kind, folder)
     scratch.mkdir(parents=True)
+    if "jit" in job:
+        shutil.copytree(job["jit"], scratch, dirs_exist_ok=True)
     whole = _whole(job, scratch, job_file, timeout_s)
     for stale in whole["fetched"].values():
         Path(stale).unlink(missing_ok=True)

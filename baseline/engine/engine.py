@@ -110,7 +110,7 @@ class Engine:
         # Reading ahead takes the buffers of the next token too.
         native.limit_buffers(buffer_bytes(self.model) * (2 if io.prefetch == "previous" else 1))
         self.kernels = {
-            op: OpKernels(op, choice, self._instances(op), kernels, cache)  # type: ignore[arg-type]
+            op: OpKernels(op, choice, self.instances(op), kernels, cache)  # type: ignore[arg-type]
             for op, choice in (choices or {}).items()
         }
         for layer in self.experts:
@@ -137,8 +137,8 @@ class Engine:
     def _find(self, op: str, instance: Instance | None) -> native.CpuKernel | None:
         return self.kernels[op].find(instance) if op in self.kernels else None
 
-    def _instances(self, op: str) -> list[Instance | None]:
-        """Those of all modules that run `op`: none in a model that has no such layers."""
+    def instances(self, op: str) -> list[Instance | None]:
+        """The constants of all modules that run `op`: none in a model that has no such layers."""
         if op == "qmatvec":
             return [linear.instance(self.dtype) for linear in self.linears]
         if op == "gated_delta_step":
