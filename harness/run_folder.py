@@ -12,6 +12,7 @@ from baseline.errors import CheckError, UsageError
 from baseline.manifest import load_manifest
 from baseline.variant import Variant
 from harness.candidate import Candidate
+from harness.isolation import layers
 from harness.judge import Verdict
 from harness.ledger import load_rows
 from harness.settings import OPS, SearchSettings, writable
@@ -76,6 +77,7 @@ class RunFolder:
         if not self.ledger.exists() and settings.resume:
             raise UsageError(f"{self.path} holds no search to resume: there is no {self.ledger.name}")
         record = json.loads(json.dumps(asdict(settings), default=str)) | {"contents": contents(settings)}
+        record["confined_by"] = layers().in_force
         _same_search(self.path / "settings.json", record)
         writable(settings.cache)
         self.scratch = writable(self.path / "scratch")

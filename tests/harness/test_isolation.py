@@ -17,10 +17,12 @@ from baseline.policy import IoPolicy
 from baseline.variant import Choice, parse_variant
 from harness import isolation, landlock, macos, sandbox, seccomp
 from harness.isolation import Access, Layers, Limits
+from harness.loop import search
 from harness.measure import EngineArm, EnginePlan, EngineSetting, run_engine
 from harness.paths import bundled_golden
+from harness.run_folder import RunFolder
 from harness.sandbox import ChildStatus, end_child, environment, run_child, start_child
-from harness.settings import OPS
+from harness.settings import OPS, SearchSettings
 from tests.harness import variants
 from tests.harness.entry_points import RIGHT, check_job, compile_entry
 from tests.harness.test_sandbox import gone, outputs, pid_in
@@ -197,7 +199,7 @@ def test_file_size(tmp_path, limited):
     "body",
     [
         "static char* volatile all = new char[100L << 30]; all[5] = 1;",
-        "static char* volatile m; for (;;) { m = new char[16 << 20]; for (long i = 0; i < 16 << 20; i += 4096) m[i] = 1; }",
+        "static char* volatile m; for (;;) { m = new char[1 << 20]; for (int i = 0; i < 256; ++i) m[i * 4096] = 1; }",
     ],
     ids=["100 GiB at once", "without end"],
 )
@@ -313,3 +315,17 @@ def test_limits_and_access_go_through_json():
     access, limits = Access(("/a",), ("/b",)), Limits(1, 2, 3)
     assert Access.from_json(json.loads(json.dumps(asdict(access)))) == access
     assert Limits.from_json(json.loads(json.dumps(asdict(limits)))) == limits
+
+
+def test_a_search_refuses_where_a_layer_is_missing_and_says_what_was_in_force(
+    monkeypatch, kernels, cache, packed, golden, tmp_path
+):
+    settings = SearchSettings(tmp_path / "run", packed, kernels, cache, golden, sandbox="required")
+    RunFolder(settings)
+    recorded = json.loads((tmp_path / "run" / "settings.json").read_text())
+    assert recorded["sandbox"] == "required" and recorded["confined_by"] == [*isolation.layers().in_force]
+    monkeypatch.setattr(isolation, "layers", lambda: Layers((), ("Landlock: none",)))
+    with pytest.raises(UsageError, match="sandbox=required: Landlock: none"):
+        search(settings)
+    with pytest.raises(UsageError, match="sandbox must be best or required, got 'none'"):
+        replace(settings, sandbox="none")
