@@ -1,15 +1,11 @@
-"""The process in which a candidate's code runs: `python -m harness.child JOB.json`.
+"""What runs a candidate's code, in the process that `harness.confined` starts.
 
 It only runs and times; it holds no answer and judges nothing. Each job kind is one function from the job to the
-JSON that the parent gets back; arrays go through .npz files. Only `engine` and `model` import mlx-lm: the others start
-fast.
+JSON that the parent gets back; arrays go through .npz files. Only `engine` and `prepare` import mlx-lm: the others
+start fast.
 """
 
-import ctypes
 import json
-import resource
-import signal
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,18 +13,24 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 
+from baseline import native
 from baseline.durable import code_hash
 from baseline.elements import Array
-from harness import launch
+from harness import isolation, launch
 from harness.guarded import GuardedBuffer, array_hash
 
 Job = Mapping[str, Any]
-PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
-def begin(job: Job) -> None:
-    """Says that the candidate's code runs from here on: what fails later may be its doing."""
+def begin(job: Job, threads: int = 1) -> None:
+    """The candidate's code runs from here on: what fails later may be its doing, and no thread can be started any more.
+
+    `threads`: those that its kernels run on.
+    """
+    native.reserve_threads(threads)
+    mx.eval(mx.zeros(1) + 1)  # MLX's own thread
     Path(job["started"]).touch()
+    isolation.restrict_calls(job["calls_program"])
 
 
 def check(job: Job) -> dict[str, Any]:
@@ -44,7 +46,7 @@ def check(job: Job) -> dict[str, Any]:
     reports: list[dict[str, Any]] = []
     code = {path: code_hash(Path(path)) for path in job["code"]}
     with np.load(job["inputs"]) as arrays:
-        begin(job)
+        begin(job, max(call.get("threads", 1) for call in job["calls"]))
         for number, call in enumerate(job["calls"]):
             given = [arrays[key] for key in call["inputs"]]
             inputs = [GuardedBuffer.holding(array) for array in given]
@@ -86,25 +88,15 @@ def load_job(job: Job) -> Callable[[Job], dict[str, Any]]:
             from harness.engine_job import run as engine
 
             return engine
-        case "model":
-            from harness.engine_job import instances
+        case "prepare":
+            from harness.prepare_job import run as prepare
 
-            return instances
+            return prepare
     raise ValueError(f"no job is called {job['kind']!r}")
 
 
-def main() -> None:
-    """Runs the job in the file that the first argument names."""
-    job = json.loads(Path(sys.argv[1]).read_text())
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    # The parent kills at the timeout; these end a child whose parent is gone, at once on Linux.
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    signal.alarm(int(job["timeout_s"]) + 5)
+def main(job: Job) -> None:
+    """Runs a job and writes what it gives to the file `result`."""
     run = load_job(job)
     payload = run(job)
     Path(job["result"]).write_text(json.dumps(payload))
-
-
-if __name__ == "__main__":
-    main()

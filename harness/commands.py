@@ -257,6 +257,7 @@ def search_settings(arguments: Namespace, config: Config) -> "SearchSettings":
         minutes=config.minutes,
         min_gain=config.min_gain,
         timeout_s=config.timeout_s,
+        sandbox=config.sandbox,
         seed=config.seed,
         resume=arguments.resume,
         candidates=config.candidates,

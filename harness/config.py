@@ -61,6 +61,7 @@ class Config:
     candidates: int | None = None
     min_gain: float = 0.0
     timeout_s: float = 0.0
+    sandbox: str = ""
     seed: int = 0
     run: str | None = None
     rounds: int = 0

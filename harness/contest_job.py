@@ -9,12 +9,12 @@ import os
 import signal
 import sys
 from collections.abc import Mapping
-from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 
 from harness import launch
+from harness.child import begin
 from harness.guarded import POISON, array_hash
 from harness.rotation import Rotation
 
@@ -24,7 +24,7 @@ def run(job: Mapping[str, Any]) -> dict[str, Any]:
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     arena = Arena(job)
-    Path(job["started"]).touch()  # from here on the candidate's code runs
+    begin(job, job["call"].get("threads", 1))
     arena.load(job["call"])
     _answer(answers, {"ready": arena.count})
     for line in sys.stdin:

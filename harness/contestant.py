@@ -3,6 +3,7 @@
 import json
 import os
 import select
+import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,16 @@ from typing import Any
 from baseline.mlx_ops import bytes_touched
 from harness.build import OpLibrary
 from harness.rotation import rotations
-from harness.sandbox import ChildResult, ChildStatus, child_result, end_child, start_child
+from harness.sandbox import (
+    ChildResult,
+    ChildStatus,
+    child_result,
+    end_child,
+    fetch,
+    remove_scratch,
+    scratch_folder,
+    start_child,
+)
 from harness.verify import output_arrays
 
 KIND = "contest"
@@ -45,6 +55,7 @@ class Contestant:
         self.name, self.folder, self.timeout_s = name, folder, timeout_s
         self.copies = rotations(bytes_touched(library.contract, library.contract.bench[0]))
         job = _job(library, inputs, self.copies)
+        self._exchange = scratch_folder(KIND, folder)  # all other folders are closed to the process
         self._launched = 0
         self._started = time.perf_counter()
         self._process = start_child({**job, "kind": KIND}, folder, timeout_s, talk=True)
@@ -68,7 +79,7 @@ class Contestant:
 
     def refresh(self, file: Path) -> None:
         """Replaces activations, in their places."""
-        self._ask("refresh", file=str(file.resolve()))
+        self._ask("refresh", file=shutil.copy(file, self._exchange))
 
     def poison(self) -> None:
         """Makes every output element what no kernel writes."""
@@ -76,7 +87,9 @@ class Contestant:
 
     def collect(self, copy: int, file: Path) -> list[list[str]]:
         """Writes the outputs of a copy into `file`; the hashes of all inputs, by copy."""
-        hashes: list[list[str]] = self._ask("collect", copy=copy, file=str(file.resolve()))["hashes"]
+        made = self._exchange / file.name
+        hashes: list[list[str]] = self._ask("collect", copy=copy, file=str(made))["hashes"]
+        fetch(made, file)
         return hashes
 
     def _ask(self, what: str, **arguments: Any) -> dict[str, Any]:
@@ -115,6 +128,7 @@ class Contestant:
     def close(self) -> None:
         """Leaves no process."""
         end_child(self._process, 0)
+        remove_scratch(KIND, self.folder)
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe is not None:
                 pipe.close()

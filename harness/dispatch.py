@@ -33,9 +33,10 @@ NOT_RUN = "the engine does not run this kernel"
 
 @dataclass(frozen=True)
 class Proof:
-    """What is to be shown of each op: the hashes of its code and of its watermarked build."""
+    """What is to be shown of each op: the hashes of its code and of its watermarked build; `libraries`: their files."""
 
     code: Mapping[str, tuple[str, str]]
+    libraries: tuple[str, ...] = ()
 
     def to_json(self, folder: Path) -> dict[str, str]:
         """As the engine's job wants it: where each op's watermarked answers go."""
@@ -53,7 +54,7 @@ def question(questions: Questions) -> Questions:
     return Questions((prompt,), (), (), questions.tool_tokens)
 
 
-def prepare(
+def prove(
     choices: Mapping[str, Choice],
     contracts: Mapping[str, Contract],
     instances: Mapping[str, Sequence[Instance]],
@@ -70,16 +71,16 @@ def prepare(
         return Failure(Status.WRONG, f"{NOT_RUN}: it supports none of this model's layers")
 
     def built(op: str, watermark: bool) -> str:
-        entries = backend.build(choices[op], contracts[op], supported[op], cache, watermark)
-        return code_hash(Path(code_file(entries[0])))
+        return code_file(backend.build(choices[op], contracts[op], supported[op], cache, watermark)[0])
 
     wanted = [(op, watermark) for op in choices for watermark in (False, True)]
     try:
         with ThreadPoolExecutor(2) as pool:
-            hashes = list(pool.map(lambda one: built(*one), wanted))
+            files = list(pool.map(lambda one: built(*one), wanted))
     except BuildError as error:
         return Failure(Status.FAILED_BUILD, first_error(str(error)))
-    return Proof({op: (hashes[2 * i], hashes[2 * i + 1]) for i, op in enumerate(choices)})
+    hashes = [code_hash(Path(file)) for file in files]
+    return Proof({op: (hashes[2 * i], hashes[2 * i + 1]) for i, op in enumerate(choices)}, tuple(files))
 
 
 def judge(proof: Proof, loaded: Mapping[str, Any], folder: Path, tolerance: Tolerance) -> Dispatched:

@@ -24,6 +24,7 @@ from baseline.targets import compiler, cpu, emulated
 from baseline.targets.compiler import BuildError
 from baseline.targets.msl_source import KernelSource, Parameter, symbol
 from baseline.variant import Choice, parse_variant
+from harness.isolation import Layers, layers
 from harness.paths import BUNDLED, cache_folder, data_folder
 
 VECTORS = {
@@ -33,10 +34,6 @@ VECTORS = {
     "__ARM_FEATURE_SVE": "SVE",
     "__ARM_NEON": "NEON",
 }
-# What `harness.sandbox` does; its docstring says the same.
-IN_FORCE = ("own process group", "timeout that ends all of it", "environment without your keys", "no core files")
-NOT_YET = ("memory", "file sizes", "files and folders", "network")
-LANDLOCK_CREATE_RULESET, LANDLOCK_VERSION = 444, 1  # the system call has one number on every architecture
 
 Step = Callable[[str], None]
 
@@ -72,15 +69,6 @@ class Ability:
 
 
 @dataclass(frozen=True)
-class Sandbox:
-    """What holds a candidate back, what nothing limits yet, and what the system offers for that ('' for nothing)."""
-
-    in_force: tuple[str, ...]
-    not_yet: tuple[str, ...]
-    system: str
-
-
-@dataclass(frozen=True)
 class Report:
     """All that the doctor found."""
 
@@ -89,7 +77,7 @@ class Report:
     disk: DiskRead
     compilers: tuple[Compiler, ...]
     targets: Mapping[str, Ability]
-    sandbox: Sandbox
+    sandbox: Layers
 
     def to_json(self) -> dict[str, Any]:
         """The fields, and the memory's bandwidth by itself."""
@@ -112,7 +100,7 @@ def examine(models: Path, step: Step) -> Report:
     memory = memory_read(cache_folder() / "build")
     step(f"disk: writing a file in {models}")
     disk = disk_read(models, lambda size: step(f"disk: reading {binary(size)} at a time"))
-    return Report(found, memory, disk, compilers(), targets(step), sandbox())
+    return Report(found, memory, disk, compilers(), targets(step), layers())
 
 
 def machine() -> Machine:
@@ -223,21 +211,6 @@ def _cuda() -> Ability:
     if shutil.which("nvidia-smi"):
         return Ability(False, "MLX's CUDA build is not installed (see README.md); an NVIDIA driver is")
     return Ability(False, "no NVIDIA driver; MLX's CUDA build is not installed")
-
-
-# ---- sandbox ---------------------------------------------------------------------------------------
-
-
-def sandbox() -> Sandbox:
-    """What holds a candidate back."""
-    return Sandbox(IN_FORCE, NOT_YET, _system_sandbox())
-
-
-def _system_sandbox() -> str:
-    if sys.platform == "darwin":
-        return "sandbox-exec" if shutil.which("sandbox-exec") else ""
-    abi = ctypes.CDLL(None).syscall(LANDLOCK_CREATE_RULESET, None, ctypes.c_size_t(0), LANDLOCK_VERSION)
-    return f"Landlock ABI {abi}" if abi > 0 else ""
 
 
 def binary(nbytes: int) -> str:

@@ -12,7 +12,8 @@ from rich.table import Table
 from rich.text import Text
 
 from baseline.probe import DiskRead, MemoryRead
-from harness.doctor import Compiler, Machine, Report, Sandbox, Step, binary
+from harness.doctor import Compiler, Machine, Report, Step, binary
+from harness.isolation import Layers
 
 BUSY = 0.5  # a load of this much a core leaves too little to the measurements
 
@@ -92,11 +93,11 @@ def _targets(report: Report) -> RenderableType:
     return rows
 
 
-def _sandbox(sandbox: Sandbox) -> RenderableType:
+def _sandbox(sandbox: Layers) -> RenderableType:
     rows = Table.grid(padding=(0, 2))
     rows.add_row("in force", Text(", ".join(sandbox.in_force)))
-    rows.add_row("no limits yet", Text(f"{', '.join(sandbox.not_yet)}: candidates have your rights", style="yellow"))
-    rows.add_row("system has", Text(f"{sandbox.system}, not used yet" if sandbox.system else "no Landlock"))
+    for reason in sandbox.missing:
+        rows.add_row("missing", Text(reason, style="yellow"))
     return rows
 
 

@@ -1,13 +1,13 @@
 """The child's `engine` job: a candidate in the whole engine, first what it answers, then how fast it decodes."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from baseline.engine import Engine, IoPolicy
-from baseline.engine.kernels import distinct
 from baseline.questions import Questions, answer
 from baseline.variant import Choice, parse_variant
+from harness.child import begin
 
 
 def run(job: Mapping[str, Any]) -> dict[str, Any]:
@@ -18,7 +18,10 @@ def run(job: Mapping[str, Any]) -> dict[str, Any]:
     """
     engine = Engine.load(Path(job["packed"]))
     champion, candidate = job["arms"]
-    Path(job["started"]).touch()  # from here on the candidate's code runs
+    Path(job["started"]).touch()  # a candidate's I/O policy may fail
+    for name in (candidate, champion):
+        warm_up(engine, job, job["arms"][name]["io"], job["prompt"])
+    begin(job, max(choice.threads for name in job["arms"] for choice in choices(job["arms"][name]["choices"]).values()))
     configure(engine, job, candidate)
     put(engine, job["questions"], job["answers"])
     code = show_dispatch(engine, job, candidate)
@@ -30,13 +33,6 @@ def run(job: Mapping[str, Any]) -> dict[str, Any]:
         configure(engine, job, name)
         speeds[name].append(decode_speed(engine, job["prompt"], job["tokens"]))
     return {"tokens_per_s": speeds, "code": code}
-
-
-def instances(job: Mapping[str, Any]) -> dict[str, Any]:
-    """The `model` job, which runs no candidate: the constants that the model's layers need kernels for, by op."""
-    Path(job["started"]).touch()
-    engine = Engine.load(Path(job["packed"]))
-    return {op: distinct(engine.instances(op), names) for op, names in job["constants"].items()}
 
 
 def show_dispatch(engine: Engine, job: Mapping[str, Any], arm: str) -> dict[str, list[str]]:
@@ -60,12 +56,28 @@ def put(engine: Engine, questions: str, file: str) -> None:
     answer(engine.model, engine.tokenizer, Questions.from_json(questions)).save(Path(file))
 
 
+def warm_up(engine: Engine, job: Mapping[str, Any], io: Mapping[str, Any], prompt: Sequence[int]) -> None:
+    """Runs the trusted kernels with an arm's I/O policy, so that MLX compiles its graphs and all threads start.
+
+    None of that can be done once the calls are restricted.
+    """
+    folders = {"kernels": Path(job["kernels"]), "cache": Path(job["cache"])}
+    engine.configure(choices(job["trusted"]), IoPolicy(**io), **folders)
+    engine.logits([*prompt, *prompt])
+    engine.decode(prompt, 4)
+
+
+def choices(written: Mapping[str, Any]) -> dict[str, Choice]:
+    """Variants and tunables by op as a job holds them; tunables null are the first of each."""
+    read = {op: (parse_variant(Path(c["path"])), c["tunables"]) for op, c in written.items()}
+    return {op: Choice.defaults(v) if tunables is None else Choice(v, tunables) for op, (v, tunables) in read.items()}
+
+
 def configure(engine: Engine, job: Mapping[str, Any], name: str, watermarked: Collection[str] = ()) -> None:
     """Gives the engine the kernels and the I/O policy of an arm."""
     arm = job["arms"][name]
-    choices = {op: Choice(parse_variant(Path(c["path"])), c["tunables"]) for op, c in arm["choices"].items()}
-    folders = {"kernels": Path(job["kernels"]), "cache": Path(job["cache"])}
-    engine.configure(choices, IoPolicy(**arm["io"]), **folders, watermarked=watermarked)
+    folders: dict[str, Any] = {"kernels": Path(job["kernels"]), "cache": Path(job["cache"])}
+    engine.configure(choices(arm["choices"]), IoPolicy(**arm["io"]), **folders, watermarked=watermarked)
 
 
 def decode_speed(engine: Engine, prompt: list[int], tokens: int) -> float:

@@ -2,7 +2,7 @@
 
 import math
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from baseline.golden import Fingerprint, Golden, load
 from baseline.manifest import load_manifest
 from baseline.probe import memory_read
 from baseline.variant import Choice, Variant
+from harness import prepare
 from harness.aa import Watch
 from harness.build import OpLibrary, build
 from harness.candidate import (
@@ -30,13 +31,12 @@ from harness.candidate import (
     Status,
 )
 from harness.contest import Contest, ContestPlan, bench_inputs
-from harness.dispatch import Proof, prepare
+from harness.dispatch import Proof, prove
 from harness.keep import decide, guard
 from harness.measure import EngineArm, EnginePlan, EngineSetting, run_engine
 from harness.opening import measure_floor
 from harness.physics import Floor
 from harness.progress import Observer
-from harness.sandbox import ChildStatus, run_child
 from harness.settings import SearchSettings, writable
 from harness.targets import Target
 from harness.verify import measure_noise, verify
@@ -76,7 +76,6 @@ class Judge:
     observer: Observer
     scratch: Path
     golden: Golden = field(init=False)
-    _instances: dict[str, list[Instance]] = field(init=False, default_factory=dict)
     noise: dict[tuple[str, str], dict[str, float]] = field(init=False, default_factory=dict)
     floors: dict[str, Floor] = field(init=False, default_factory=dict)
     watch: Watch = field(init=False)
@@ -233,27 +232,16 @@ class Judge:
         setting = EngineSetting(settings.packed, settings.kernels, settings.cache, device, tolerance)
         old, new = self.arm(champion), self.arm(candidate)
         changed = [op for op, spec in candidate.kernels.items() if spec != champion.kernels.get(op)]
-        proof = self._proof({op: new.choices[op] for op in changed})
+        proof = self._proof({op: new.choices[op] for op in changed}, prepare.instances(setting, old))
         if isinstance(proof, Failure):
             return EngineResult(False, False, (), (), None, 0.0, math.inf, proof, Dispatched({}, {}, proof))
         return run_engine(old, new, golden, setting, folder, SEED_TIMEOUTS * settings.timeout_s, plan, proof)
 
-    def _proof(self, choices: Mapping[str, Choice]) -> Proof | Failure:
-        """What shows that these kernels are what the engine runs."""
+    def _proof(self, choices: Mapping[str, Choice], instances: Mapping[str, Sequence[Instance]]) -> Proof | Failure:
+        """What shows that these kernels are what the engine runs, in a model with these `instances`."""
         if not choices:
             return Proof({})
-        self._instances = self._instances or self._model_instances()
-        return prepare(choices, self.contracts, self._instances, self.target.timed, self.settings.cache)
-
-    def _model_instances(self) -> dict[str, list[Instance]]:
-        """The constants that the model needs kernels for. RuntimeError when it cannot be loaded."""
-        constants = {op: list(contract.constants) for op, contract in self.contracts.items()}
-        packed, device = str(self.settings.packed.resolve()), self.target.timed.device
-        job = {"kind": "model", "device": device, "packed": packed, "constants": constants}
-        result = run_child(job, self.scratch, SEED_TIMEOUTS * self.settings.timeout_s)
-        if result.status is not ChildStatus.OK:
-            raise RuntimeError(f"the model could not be loaded: {result.reason}\n{result.stderr}")
-        return {op: list(instances) for op, instances in result.payload.items()}
+        return prove(choices, self.contracts, instances, self.target.timed, self.settings.cache)
 
     def _decide(self, measured: Speedup | None) -> Failure | None:
         return decide(measured, self.watch.least_gain) if measured else None

@@ -7,7 +7,7 @@ from optuna.exceptions import StorageInternalError
 
 from baseline.errors import UsageError
 from baseline.variant import Choice, Variant, list_variants
-from harness import targets
+from harness import isolation, targets
 from harness.ahead import Ahead, Queue
 from harness.candidate import IO, Candidate, Configuration, KernelSpec, Stage, Status, identify
 from harness.confirm import Confirmed, Summary, confirm, headline
@@ -31,11 +31,12 @@ def search(settings: SearchSettings, observer: Observer | None = None) -> Summar
     Where the target cannot measure (Metal without an Apple GPU) candidates are built and checked, and left unmeasured;
     the search times those first when it is resumed where it can. Ctrl-C ends it cleanly, with what the ledger holds and
     without a confirmation. Raises UsageError for a run folder that cannot be used, a packed model or a golden record
-    that is none, or no compiler; CheckError when one of them is damaged, the seed is not sound, what it is judged by
-    changes during the search, or the champion does not confirm.
+    that is none, no compiler, or a missing layer of a required sandbox; CheckError when one of them is damaged, the
+    seed is not sound, what it is judged by changes during the search, or the champion does not confirm.
     """
     started = time.monotonic()
     observer = observer or Silent()
+    isolation.require(settings.sandbox)
     target = targets.here(settings.target)
     parts = searchable(settings, target)
     variants = usable_variants(settings, target)

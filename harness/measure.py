@@ -9,9 +9,11 @@ from typing import Any
 
 from baseline.golden import Golden, compare
 from baseline.questions import Answers
+from baseline.targets.compiler import BuildError
 from baseline.tolerance import Tolerance
 from baseline.variant import Choice
-from harness import dispatch
+from harness import dispatch, prepare
+from harness.build import first_error
 from harness.candidate import Dispatched, EngineResult, Failure, Status
 from harness.dispatch import Proof
 from harness.keep import log_ratios, speedup
@@ -96,6 +98,12 @@ def run_engine(
         "tokens": plan.tokens,
         "blocks": plan.blocks,
     }
+    try:
+        files = prepare.files(setting, (champion, candidate))
+        job |= {**files, "libraries": [*files["libraries"], *proof.libraries]}
+    except BuildError as error:
+        failure = Failure(Status.FAILED_BUILD, first_error(str(error)))
+        return EngineResult(False, False, (), (), None, time.perf_counter() - started, math.inf, failure)
     result = run_child(job, folder, plan.timeout_s or timeout_s)
 
     dispatched: Dispatched | None = None

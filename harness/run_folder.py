@@ -11,6 +11,7 @@ from baseline.errors import CheckError, UsageError
 from baseline.manifest import load_manifest
 from baseline.variant import Variant
 from harness.candidate import Candidate
+from harness.isolation import layers
 from harness.judge import Verdict
 from harness.ledger import load_rows
 from harness.seal import Seal
@@ -65,6 +66,7 @@ class RunFolder:
         # These must not change either. The folders may: a search can be resumed on another machine.
         contents = {"model": load_manifest(settings.packed).source.fingerprint, **self.seal.digests}
         record = json.loads(json.dumps(asdict(settings), default=str)) | {"contents": contents}
+        record["confined_by"] = layers().in_force
         _same_search(self.path / "settings.json", record)
         writable(settings.cache)
         self.scratch = writable(self.path / "scratch")

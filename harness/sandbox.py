@@ -1,8 +1,8 @@
 """Runs a candidate's code in a process of its own, and brings back what happened as data.
 
-Covered: the wall clock (the whole process group is killed), crashes, the parent's environment (an API key in it is
-not passed on), core files. Not covered: memory and file-size limits, the network, and files outside the
-candidate's folder.
+Every job has a process, a process group and a scratch folder of its own, where alone it can write; what it may do
+beside that is in `harness.isolation`, with what is not covered. The scratch folder is gone when the child is; the
+files that a job names as its `outputs` and `answers` are moved out of it.
 """
 
 import errno
@@ -21,12 +21,17 @@ from pathlib import Path
 from typing import Any
 
 import harness
+from harness import isolation, macos
+from harness.isolation import Access
 
-PASSED_ON = ("PATH", "HOME", "TMPDIR", "LANG", "LC_ALL", "VIRTUAL_ENV")
+PASSED_ON = ("PATH", "LANG", "LC_ALL", "VIRTUAL_ENV")
 # What a compiler may need to find itself, its headers and its libraries.
 COMPILER = ("CXX", "SDKROOT", "DEVELOPER_DIR", "CPATH", "LIBRARY_PATH", "LD_LIBRARY_PATH")
 TAIL_BYTES = 4000
 FREE_BYTES = 1 << 20  # with less than this a child's failure is the disk's
+# Files of a job that the child writes and the parent reads, or several of them by name.
+FETCHED = ("outputs", "answers", "plain", "watermarked")
+OUT_OF_MEMORY = ("MemoryError", "bad_alloc", "Unable to allocate", "Cannot allocate memory")
 
 
 class ChildStatus(StrEnum):
@@ -47,97 +52,94 @@ class ChildResult:
     signal: str = ""
     stderr: str = ""
     payload: Mapping[str, Any] = field(default_factory=dict)
+    limits: isolation.Limits | None = None
 
     @property
     def reason(self) -> str:
         """One line: what ended the child."""
         if self.status is ChildStatus.TIMEOUT:
             return f"did not end within {self.seconds:.0f} s"
-        if self.status is ChildStatus.CRASHED:
-            return f"crashed with {self.signal}"
         lines = [line for line in self.stderr.splitlines() if line.strip()]
-        return lines[-1].strip() if lines else "ended without a result"
+        last = lines[-1].strip() if lines else "ended without a result"
+        if self.limits and any(sign in last for sign in OUT_OF_MEMORY):
+            return f"needed more than {self.limits.memory_bytes >> 20} MB of memory"
+        if self.status is ChildStatus.CRASHED:
+            return self._of_signal()
+        return last
+
+    def _of_signal(self) -> str:
+        if self.signal == "SIGSYS":
+            return "made a forbidden system call"
+        if self.limits and self.signal == "SIGXCPU":
+            return f"used more than {self.limits.cpu_s} s of CPU time"
+        if self.limits and self.signal == "SIGXFSZ":
+            return f"wrote a file of more than {self.limits.file_bytes >> 20} MB"
+        return f"crashed with {self.signal}"
 
 
-def environment() -> dict[str, str]:
-    """The child's whole environment: no variable of ours that it does not need."""
+def environment(scratch: Path | None = None) -> dict[str, str]:
+    """The child's whole environment: no variable of ours that it does not need. Its home is its scratch folder."""
     passed_on = {name: os.environ[name] for name in (*PASSED_ON, *COMPILER) if name in os.environ}
-    return {**passed_on, "PYTHONPATH": str(Path(harness.__file__).parents[1]), "PYTHONDONTWRITEBYTECODE": "1"}
+    folders = dict.fromkeys(("HOME", "TMPDIR"), str(scratch)) if scratch else {}
+    ours = {"PYTHONPATH": str(Path(harness.__file__).parents[1]), "PYTHONDONTWRITEBYTECODE": "1"}
+    return {**passed_on, **folders, **ours}
+
+
+def run_child(job: Mapping[str, Any], folder: Path, timeout_s: float) -> ChildResult:
+    """Runs `job` (see `harness.child`), for at most `timeout_s` seconds of wall time.
+
+    Nothing that the candidate does raises here; OSError when the folder cannot be written, RuntimeError when the child
+    failed before any of the candidate's code ran. On KeyboardInterrupt the child is killed first.
+    """
+    started = time.perf_counter()
+    try:
+        status = end_child(start_child(job, folder, timeout_s), timeout_s)
+        return child_result(job["kind"], folder, status, time.perf_counter() - started)
+    finally:
+        remove_scratch(job["kind"], folder)
+
+
+def scratch_folder(kind: str, folder: Path) -> Path:
+    """Where alone the child of a job of `kind` in `folder` can write: nothing that the parent trusts lies there."""
+    return folder.resolve() / f"{kind}.scratch"
+
+
+def remove_scratch(kind: str, folder: Path) -> None:
+    """Removes the scratch folder of a child that has ended; does not fail."""
+    shutil.rmtree(scratch_folder(kind, folder), ignore_errors=True)
 
 
 def start_child(
     job: Mapping[str, Any], folder: Path, timeout_s: float, talk: bool = False
 ) -> "subprocess.Popen[bytes]":
-    """Starts `job` (see `harness.child`) in `folder`, in a process group of its own.
+    """Starts the child of `job` in a new scratch folder and a new process group, and does not wait for it.
 
-    The job, its result and its log are `<kind>.job.json`, `<kind>.result.json` and `<kind>.log` there. With `talk` its
-    standard input and output are pipes. OSError when the folder cannot be written.
+    The job and its log are `<kind>.job.json` and `<kind>.log` in `folder`. `talk`: standard input and output are pipes;
+    else there is no input, and both outputs are the log. The caller ends it, with `end_child`, and removes the scratch
+    folder. OSError when the folder cannot be written.
     """
-    kind = job["kind"]
-    result, marker = _files(folder, kind)
-    for stale in (result, marker):
-        stale.unlink(missing_ok=True)
-    job_file = folder / f"{kind}.job.json"
-    paths = {"result": str(result.resolve()), "started": str(marker.resolve())}
-    job_file.write_text(json.dumps({**job, **paths, "timeout_s": timeout_s}, indent=1))
+    kind, job_file = job["kind"], _job_file(job["kind"], folder)
+    remove_scratch(kind, folder)
+    scratch = scratch_folder(kind, folder)
+    scratch.mkdir(parents=True)
+    if "jit" in job:
+        shutil.copytree(job["jit"], scratch, dirs_exist_ok=True)
+    whole = _whole(job, scratch, job_file, timeout_s)
+    for stale in whole["fetched"].values():
+        Path(stale).unlink(missing_ok=True)
+    job_file.write_text(json.dumps(whole, indent=1))
+    # -P: the candidate's folder is the working directory and must not shadow a module.
+    command = [sys.executable, "-P", "-m", "harness.confined", str(job_file)]
     with (folder / f"{kind}.log").open("wb") as log:
-        # -P: the candidate's folder is the working directory and must not shadow a module.
         return subprocess.Popen(
-            [sys.executable, "-P", "-m", "harness.child", str(job_file.resolve())],
-            cwd=folder,
-            env=environment(),
+            macos.confined(command, Access.from_json(whole["access"]), scratch),
+            cwd=scratch,
+            env=environment(scratch),
             stdin=subprocess.PIPE if talk else subprocess.DEVNULL,
             stdout=subprocess.PIPE if talk else log,
             stderr=log,
             start_new_session=True,
         )
-
-
-def run_child(job: Mapping[str, Any], folder: Path, timeout_s: float) -> ChildResult:
-    """Runs `job` in `folder` for at most `timeout_s` seconds of wall time (see `start_child`).
-
-    Nothing that the candidate does raises here; RuntimeError when the child failed before any of the candidate's code
-    ran. On KeyboardInterrupt the child is killed first.
-    """
-    started = time.perf_counter()
-    status = end_child(start_child(job, folder, timeout_s), timeout_s)
-    return child_result(job["kind"], folder, status, time.perf_counter() - started)
-
-
-def child_result(kind: str, folder: Path, status: int | None, seconds: float) -> ChildResult:
-    """What became of a child that ended with `status` (None: in no time). Raises as `run_child`."""
-    result, marker = _files(folder, kind)
-    log_tail = _tail(folder / f"{kind}.log")
-    if status is None:
-        return ChildResult(ChildStatus.TIMEOUT, seconds, stderr=log_tail)
-    if status < 0:
-        return ChildResult(ChildStatus.CRASHED, seconds, signal=_signal_name(-status), stderr=log_tail)
-    if status != 0 and shutil.disk_usage(folder).free < FREE_BYTES:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
-    if not marker.exists():
-        raise RuntimeError(f"a {kind} process failed before it ran a candidate:\n{log_tail}")
-    payload = _payload(result) if status == 0 else None
-    if payload is None:
-        return ChildResult(ChildStatus.ERROR, seconds, stderr=log_tail)
-    return ChildResult(ChildStatus.OK, seconds, stderr=log_tail, payload=payload)
-
-
-def _files(folder: Path, kind: str) -> tuple[Path, Path]:
-    """The result, and what marks that the candidate's code runs."""
-    return folder / f"{kind}.result.json", folder / f"{kind}.started"
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:  # real-time signals have no name
-        return f"signal {number}"
-
-
-def _tail(path: Path) -> str:
-    with path.open("rb") as log:
-        log.seek(max(path.stat().st_size - TAIL_BYTES, 0))
-        return log.read(TAIL_BYTES).decode(errors="replace")
 
 
 def end_child(child: "subprocess.Popen[bytes]", timeout_s: float) -> int | None:
@@ -153,7 +155,106 @@ def end_child(child: "subprocess.Popen[bytes]", timeout_s: float) -> int | None:
         child.wait()
 
 
+def child_result(kind: str, folder: Path, status: int | None, seconds: float) -> ChildResult:
+    """What became of a child that ended with `status` (None: in no time). Raises as `run_child`."""
+    job, scratch = json.loads(_job_file(kind, folder).read_text()), scratch_folder(kind, folder)
+    log_tail, limits = _tail(folder / f"{kind}.log"), isolation.Limits.from_json(job["limits"])
+    if status is None:
+        return ChildResult(ChildStatus.TIMEOUT, seconds, stderr=log_tail, limits=limits)
+    if status < 0:
+        return ChildResult(ChildStatus.CRASHED, seconds, _signal_name(-status), log_tail, limits=limits)
+    if status != 0 and shutil.disk_usage(folder).free < FREE_BYTES:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
+    if not (scratch / "started").exists():
+        raise RuntimeError(f"a {kind} process failed before it ran a candidate:\n{log_tail}")
+    payload = _payload(scratch / "result.json") if status == 0 else None
+    if payload is None:
+        return ChildResult(ChildStatus.ERROR, seconds, stderr=log_tail, limits=limits)
+    for made, wanted in job["fetched"].items():
+        fetch(Path(made), Path(wanted))
+    return ChildResult(ChildStatus.OK, seconds, stderr=log_tail, payload=payload, limits=limits)
+
+
+def _job_file(kind: str, folder: Path) -> Path:
+    return folder.resolve() / f"{kind}.job.json"
+
+
+def _whole(job: Mapping[str, Any], scratch: Path, job_file: Path, timeout_s: float) -> dict[str, Any]:
+    """The job as the child gets it: what it writes lies in its scratch folder, and what it may do is said."""
+    files, fetched = _moved(job, scratch)
+    files |= {"result": str(scratch / "result.json"), "started": str(scratch / "started")}
+    access = Access((*isolation.surroundings(), str(job_file), *reads(job)), (str(scratch), *job.get("writes", ())))
+    allowed = isolation.to_job(access, limits(job, timeout_s), processes(job), uring(job))
+    return {**job, **files, **allowed, "fetched": fetched, "parent": os.getpid(), "timeout_s": timeout_s}
+
+
+def _moved(job: Mapping[str, Any], scratch: Path) -> tuple[dict[str, Any], dict[str, str]]:
+    """The job's FETCHED files in the scratch folder; and where each is to be in the end."""
+    fetched: dict[str, str] = {}
+
+    def moved(path: str) -> str:
+        made = str(scratch / Path(path).name)
+        fetched[made] = path
+        return made
+
+    files: dict[str, Any] = {}
+    for name in (name for name in FETCHED if name in job):
+        given = job[name]
+        files[name] = moved(given) if isinstance(given, str) else {key: moved(path) for key, path in given.items()}
+    return files, fetched
+
+
+def limits(job: Mapping[str, Any], timeout_s: float) -> isolation.Limits:
+    """What the child of `job` may use. An engine maps the files of its model."""
+    files = Path(job["packed"]).rglob("*") if "packed" in job else ()
+    return isolation.limits(timeout_s, sum(file.stat().st_size for file in files if file.is_file()))
+
+
+def reads(job: Mapping[str, Any]) -> list[str]:
+    """What the child of `job` reads beside what every child reads: inputs, libraries, the model, the contracts."""
+    named = [job.get(name) for name in ("inputs", "packed", "kernels")]
+    named += [*job.get("libraries", ()), *(call.get("library") for call in _calls(job))]
+    named += [str(Path(call["path"]).parents[1]) for call in _calls(job) if "path" in call]
+    return [*dict.fromkeys(path for path in named if path)]
+
+
+def _calls(job: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    return [*job.get("calls", ()), *([job["call"]] if "call" in job else [])]
+
+
+def processes(job: Mapping[str, Any]) -> bool:
+    """Whether the child may start processes: the emulator asks addr2line for the lines of what it found."""
+    return any(call.get("backend") == "emulated" for call in _calls(job))
+
+
+def uring(job: Mapping[str, Any]) -> bool:
+    """Whether the child may use io_uring, whose rings each thread makes at its first read."""
+    policies = [arm["io"] for arm in job.get("arms", {}).values() if "io" in arm]
+    return any(io.get("method") == "uring" or io.get("cache") == "direct" for io in policies)
+
+
+def fetch(made: Path, wanted: Path) -> None:
+    """Moves a file out of the scratch folder, unless a link or a pipe takes its place: then there is no `wanted`."""
+    if made.is_file() and not made.is_symlink():
+        made.replace(wanted)
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # real-time signals have no name
+        return f"signal {number}"
+
+
+def _tail(path: Path) -> str:
+    with path.open("rb") as log:
+        log.seek(max(path.stat().st_size - TAIL_BYTES, 0))
+        return log.read(TAIL_BYTES).decode(errors="replace")
+
+
 def _payload(path: Path) -> dict[str, Any] | None:
+    if path.is_symlink() or not path.is_file():
+        return None
     try:
         payload = json.loads(path.read_text())
     except (OSError, ValueError):

@@ -8,6 +8,7 @@ from pathlib import Path
 from baseline.errors import UsageError
 from baseline.policy import IoPolicy
 from baseline.tolerance import Tolerance
+from harness.isolation import BEST, REQUIRED
 from harness.tolerance import FACTOR
 
 # qmatvec first: most of a small model's time is spent there, so that later engine runs are short.
@@ -30,6 +31,7 @@ class SearchSettings:
     minutes: for the search itself; a candidate that has begun is finished, and the confirmation comes after it.
     min_gain: the least gain worth keeping, 0.02 is 2 %. timeout_s: wall time of one child process.
     candidates: ends the search after this many, whatever the time.
+    sandbox: "best" confines candidates as well as this machine can, "required" refuses to search where a layer lacks.
     """
 
     run: Path
@@ -47,6 +49,7 @@ class SearchSettings:
     seed: int = 0
     resume: bool = False
     candidates: int | None = None
+    sandbox: str = BEST
 
     def __post_init__(self) -> None:
         allowed = (*OPS, "io")
@@ -57,6 +60,8 @@ class SearchSettings:
             raise UsageError(f"a search needs at least one op of {', '.join(allowed)}")
         if self.target not in TARGETS:
             raise UsageError(f"target must be {' or '.join(TARGETS)}, got {self.target!r}")
+        if self.sandbox not in (BEST, REQUIRED):
+            raise UsageError(f"sandbox must be {BEST} or {REQUIRED}, got {self.sandbox!r}")
         for name in ("minutes", "timeout_s"):
             if not getattr(self, name) > 0:
                 raise UsageError(f"{name} must be more than 0, got {getattr(self, name)}")

@@ -140,7 +140,7 @@ class Engine:
         return self.kernels[op].find(instance) if op in self.kernels else None
 
     def instances(self, op: str) -> list[Instance | None]:
-        """Those of all modules that run `op`: none in a model that has no such layers."""
+        """The constants of all modules that run `op`: none in a model that has no such layers."""
         if op == "qmatvec":
             return [linear.instance(self.dtype) for linear in self.linears]
         if op == "gated_delta_step":

@@ -130,7 +130,7 @@ def test_a_kernel_that_the_model_has_no_use_for(settings, engine):
     choice = Choice.defaults(parse_variant(kernels / "qmatvec" / "cpu" / "narrow.cpp"))
     contract = load_contract(kernels / "qmatvec")
     instances = {"qmatvec": [contract.bench[0].constants]}
-    failure = dispatch.prepare({"qmatvec": choice}, {"qmatvec": contract}, instances, Cpu(), settings.cache)
+    failure = dispatch.prove({"qmatvec": choice}, {"qmatvec": contract}, instances, Cpu(), settings.cache)
     assert failure.status is Status.WRONG and failure.reason.endswith("it supports none of this model's layers")
 
 

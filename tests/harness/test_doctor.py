@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 from baseline import probe
-from harness import doctor, doctor_view
+from harness import doctor, doctor_view, isolation
 from harness.doctor import Report
 from tests.harness.test_cli import ROOT, assert_refused, command, environment, run
 
@@ -267,3 +267,16 @@ def test_ctrl_c_leaves_nothing(tmp_path, step):
     assert (started.returncode, out) == (130, "")
     assert "Traceback" not in errors
     assert leftovers(tmp_path) == []
+
+
+# ---- the sandbox -----------------------------------------------------------------------------------
+
+
+def test_the_sandbox_is_what_candidates_get(report, monkeypatch, capsys):
+    assert report.sandbox == isolation.layers()
+    short = replace(report, sandbox=isolation.Layers(("wall time",), ("Landlock: why", "seccomp: why not")))
+    doctor_view.show(short)
+    shown = capsys.readouterr().out
+    assert (
+        "in force  wall time" in shown and "missing   Landlock: why" in shown and "missing   seccomp: why not" in shown
+    )

@@ -8,6 +8,7 @@ import time
 import numpy as np
 import pytest
 
+from harness import sandbox
 from harness.child import array_hash
 from harness.sandbox import ChildStatus, environment, run_child
 from tests.harness.entry_points import RIGHT, check_job, compile_entry
@@ -31,6 +32,22 @@ def alive(pid):
             return stat.read().rsplit(")", 1)[1].split()[0] != "Z"
     except FileNotFoundError:
         return False
+
+
+def gone(pid):
+    """Whether a process ends within 5 s."""
+    deadline = time.monotonic() + 5
+    while alive(pid) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return not alive(pid)
+
+
+def pid_in(log):
+    """The number that a child wrote into its log, once it is there."""
+    deadline = time.monotonic() + 30
+    while not (log.exists() and log.read_text().endswith("\n")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return int(log.read_text())
 
 
 def test_a_right_kernel(tmp_path):
@@ -79,18 +96,12 @@ def test_a_kernel_that_modifies_its_input(tmp_path):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 @pytest.mark.parametrize("end", ["", "for (;;) pause();"], ids=["then ends", "then hangs"])
-def test_a_grandchild_dies_with_the_group(tmp_path, end):
-    fork = (
-        'if (thread == 0) { if (fork() == 0) { FILE* f = fopen("pid", "w"); fprintf(f, "%d", getpid()); fclose(f);'
-        " for (;;) pause(); } sleep(1); } " + end
-    )
-    result = check(tmp_path, RIGHT + fork, timeout_s=4.0)
+def test_a_grandchild_dies_with_the_group(monkeypatch, tmp_path, end):
+    monkeypatch.setattr(sandbox, "processes", lambda job: True)  # as where seccomp is missing
+    fork = 'if (thread == 0) { if (fork() == 0) { fprintf(stderr, "%d\\n", getpid()); for (;;) pause(); } sleep(1); } '
+    result = check(tmp_path, RIGHT + fork + end, timeout_s=4.0)
     assert result.status is (ChildStatus.TIMEOUT if end else ChildStatus.OK)
-    pid = int((tmp_path / "pid").read_text())
-    deadline = time.monotonic() + 5
-    while alive(pid) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert not alive(pid)
+    assert gone(int(result.stderr))
 
 
 def test_an_exit_without_an_answer(tmp_path):
@@ -117,9 +128,8 @@ def test_the_candidates_folder_shadows_no_module(tmp_path):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_ctrl_c_leaves_no_child(tmp_path):
-    library = compile_entry(
-        tmp_path, 'FILE* f = fopen("pid", "w"); fprintf(f, "%d", getpid()); fclose(f); for (;;) pause();'
-    )
+    body = 'if (thread == 0) fprintf(stderr, "%d\\n", getpid()); for (;;) pause();'
+    library = compile_entry(tmp_path, body)
     script = (
         "import json, sys\nfrom pathlib import Path\nfrom harness.sandbox import run_child\n"
         "folder = Path(sys.argv[1])\n"
@@ -128,12 +138,10 @@ def test_ctrl_c_leaves_no_child(tmp_path):
     )
     (tmp_path / "job").write_text(json.dumps(check_job(tmp_path, library, X)))
     parent = subprocess.Popen([sys.executable, "-c", script, str(tmp_path)], env=environment())
-    deadline = time.monotonic() + 20
-    while not ((tmp_path / "pid").exists() and (tmp_path / "pid").read_text()) and time.monotonic() < deadline:
-        time.sleep(0.05)
+    pid = pid_in(tmp_path / "check.log")
     parent.send_signal(signal.SIGINT)
     assert parent.wait(10) == 42
-    assert not alive(int((tmp_path / "pid").read_text()))
+    assert not alive(pid) and not (tmp_path / "check.scratch").exists()
 
 
 def test_a_failure_before_any_candidate_ran_is_the_harnesss_own(monkeypatch, tmp_path):

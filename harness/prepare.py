@@ -1,0 +1,97 @@
+"""What an engine job finds ready made, because it can build nothing: libraries, and what MLX compiles for itself.
+
+A child that runs none of a candidate's code, only the plain kernels, once for a model and a process of ours, finds out
+which instances of each op the model has, builds what the engine needs beside the candidates' kernels, and has MLX
+compile its graphs. The parent then builds the kernels of each engine job before it starts.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+from baseline.contract import Instance, load_contract
+from baseline.engine.kernels import distinct
+from baseline.targets import cpu, emulated
+from baseline.variant import Choice, parse_variant
+from harness.sandbox import ChildStatus, run_child
+
+if TYPE_CHECKING:
+    from harness.measure import EngineArm, EngineSetting
+
+PLAIN = "plain"
+JIT = "jit"  # the folder of the build cache that keeps what MLX compiled
+TIMEOUT_S = 600.0
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """`instances`: those of the model, by op; `libraries`: files that the engine loads beside the arms' kernels."""
+
+    instances: Mapping[str, Sequence[Instance]]
+    libraries: tuple[str, ...]
+
+
+def files(setting: "EngineSetting", arms: Iterable["EngineArm"]) -> dict[str, Any]:
+    """The part of an engine job that names its files: the arms' kernels are built, `trusted` are the plain ones.
+
+    BuildError when a kernel does not build; UsageError where there is no compiler; RuntimeError when not even the plain
+    kernels run.
+    """
+    choices = [(op, choice) for arm in arms for op, choice in arm.choices.items()]
+    trusted = {op: plain(choice, setting.kernels / op) for op, choice in choices}
+    ready = prepared(setting, tuple((op, choice.variant.path) for op, choice in trusted.items()))
+    built = [_build(setting, choice, ready.instances[op], op) for op, choice in [*choices, *trusted.items()]]
+    libraries = [*dict.fromkeys([*ready.libraries, *(str(path) for path in built if path)])]
+    written = {op: {"path": str(c.variant.path), "tunables": dict(c.tunables)} for op, c in trusted.items()}
+    return {"libraries": libraries, "trusted": written, "jit": str(_jit(setting))}
+
+
+def instances(setting: "EngineSetting", arm: "EngineArm") -> Mapping[str, Sequence[Instance]]:
+    """Those of the model, by op, for all ops of `arm`. Raises as `prepared`."""
+    trusted = {op: plain(choice, setting.kernels / op) for op, choice in arm.choices.items()}
+    return prepared(setting, tuple((op, choice.variant.path) for op, choice in trusted.items())).instances
+
+
+def plain(choice: Choice, op: Path) -> Choice:
+    """The plain kernel of the op in the folder `op` for the target of `choice`."""
+    path = op / choice.variant.target / f"{PLAIN}{choice.variant.path.suffix}"
+    return Choice.defaults(parse_variant(path.resolve()))
+
+
+@cache
+def prepared(setting: "EngineSetting", trusted: tuple[tuple[str, Path], ...]) -> Prepared:
+    """Asks a child. RuntimeError when it fails: nothing of a candidate runs in it."""
+    job = {
+        "kind": "prepare",
+        "device": setting.device,
+        "packed": str(setting.packed.resolve()),
+        "kernels": str(setting.kernels.resolve()),
+        "cache": str(setting.cache.resolve()),
+        "writes": [str(setting.cache.resolve())],
+        "jit": str(_jit(setting)),
+        "trusted": {op: {"path": str(path), "tunables": None} for op, path in trusted},
+    }
+    with TemporaryDirectory(dir=setting.cache, prefix="prepare-") as folder:
+        result = run_child(job, Path(folder), TIMEOUT_S)
+    if result.status is not ChildStatus.OK:
+        raise RuntimeError(f"the engine does not run with the plain kernels: {result.reason}")
+    return Prepared(result.payload["instances"], tuple(result.payload["libraries"]))
+
+
+def _jit(setting: "EngineSetting") -> Path:
+    folder = setting.cache.resolve() / JIT
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _build(setting: "EngineSetting", choice: Choice, instances: Sequence[Instance], op: str) -> Path | None:
+    """The library of a kernel as the engine will ask for it; None where it asks for none."""
+    contract = load_contract(setting.kernels / op)
+    supported = [i for i in distinct(instances, contract.constants) if choice.variant.supports_instance(i)]
+    if not supported or setting.device == "gpu":
+        return None
+    build = cpu.build if choice.variant.target == "cpu" else emulated.build_variant
+    return build(choice, contract, supported, setting.cache).path.resolve()

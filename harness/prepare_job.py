@@ -1,0 +1,51 @@
+"""The child's `prepare` job: the engine with the plain kernels, which builds what it needs. See `harness.prepare`."""
+
+import os
+import shutil
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from baseline.contract import load_contract
+from baseline.engine import Engine
+from baseline.engine.kernels import distinct
+from harness.engine_job import warm_up
+
+PROMPT = [1, 2, 3, 4]  # any tokens
+
+
+def run(job: Mapping[str, Any]) -> dict[str, Any]:
+    """Back come the instances of each op of the model, and the libraries of the cache that were loaded."""
+    Path(job["started"]).touch()
+    engine = Engine.load(Path(job["packed"]))
+    warm_up(engine, job, {}, PROMPT)
+    keep_compiled(Path(os.environ["TMPDIR"]), Path(job["jit"]))
+    return {"instances": instances(engine, job), "libraries": [*loaded(Path(job["cache"]))]}
+
+
+def instances(engine: Engine, job: Mapping[str, Any]) -> dict[str, Any]:
+    """By op, for the ops that the job names."""
+    contracts = {op: load_contract(Path(job["kernels"]) / op) for op in job["trusted"]}
+    return {op: distinct(engine.instances(op), contract.constants) for op, contract in contracts.items()}
+
+
+def loaded(cache: Path) -> Iterator[str]:
+    """The libraries of `cache` in this process: where that cannot be known, the whole cache."""
+    if sys.platform != "linux":
+        yield str(cache)
+        return
+    maps = Path("/proc/self/maps").read_text().splitlines()
+    paths = {Path(line.split(maxsplit=5)[5]) for line in maps if line.count("/")}
+    yield from sorted(str(path) for path in paths if path.is_relative_to(cache))
+
+
+def keep_compiled(temporary: Path, jit: Path) -> None:
+    """Copies what MLX compiled, each file whole or not at all: other processes may do the same."""
+    for made in (temporary / "mlx").rglob("*.so"):
+        kept = jit / made.relative_to(temporary)
+        if not kept.exists():
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            partial = kept.with_suffix(f".{os.getpid()}")
+            shutil.copyfile(made, partial)
+            partial.replace(kept)
