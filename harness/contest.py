@@ -25,6 +25,8 @@ CHAMPION, CANDIDATE = "champion", "candidate"
 REPETITION_S = 0.01  # of the quicker arm at least: a hundred times what asking for it takes
 LONGEST_S = 0.1  # of the slower arm at most
 SLOW = 1.5  # a block that takes so many times the median of those before was disturbed, and is measured again
+PAIRS = 3  # of processes in which a candidate that would be kept wins or does not
+CHECKED = 2  # repetitions whose results are compared: the oracle is slow
 HIDDEN_SHARE, HIDDEN_S = 0.25, 2e-3  # how far an honest process's clock may be from the parent's
 
 
@@ -34,6 +36,9 @@ class ContestPlan:
 
     blocks: tuple[int, int] = (LEAST_BLOCKS, MOST_BLOCKS)
     budget_s: float = 4.0
+
+
+APART = ContestPlan(budget_s=1.0)
 
 
 @dataclass
@@ -93,55 +98,81 @@ class Contest:
     plan: ContestPlan = ContestPlan()
 
     def run(self) -> Benched:
-        """Times the two until enough is known, and checks what the candidate left in the timed buffers.
+        """Times the two until enough is known, and checks what the candidate made in the timed loop.
+
+        They share a process and all buffers: two processes with the same kernel can differ by more than a gain that is
+        looked for. So that the candidate cannot win by slowing the champion down, one that would be kept must win in
+        processes of their own too.
 
         A crash, a timeout, a wrong result or an impossible time of the candidate is data. CheckError when the champion
-        does not live.
+        does not live by itself.
         """
         started = time.perf_counter()
         samples, failure = None, None
-        champion = Contestant(CHAMPION, self.champion, self.inputs, self.home, self.timeout_s)
         try:
-            # Both start at the same time.
-            with champion, Contestant(CANDIDATE, self.candidate, self.inputs, self.folder, self.timeout_s) as candidate:
-                given = self.candidate, self.inputs, self.folder
-                check = TimedCheck(*given, candidate.copies, self.noise, self.factor)
-                for contestant in (champion, candidate):
-                    contestant.ready()
-                    contestant.refresh(check.file)
-                samples = self._sample(champion, candidate)
-                failure = self._misconduct(samples) or check.run(candidate)
+            with Contestant(self._arms(), self.inputs, self.folder, self.timeout_s) as both:
+                samples, failure = self._meet({CHAMPION: both, CANDIDATE: both}, self.plan)
+            if failure is None and speedup(_ratios(samples)).low > 1 + self.min_gain:
+                failure = self._apart()
         except Ended as end:
-            if end.name == CHAMPION:
+            if CANDIDATE not in end.arms:
                 raise CheckError(f"the champion's {self.champion.choice.variant.name} {end.result.reason}") from None
             failure, samples = Failure(STATUS[end.result.status], end.result.reason), None
         return _benched(samples, failure, time.perf_counter() - started)
 
-    def _sample(self, champion: Contestant, candidate: Contestant) -> Samples:
+    def _arms(self) -> dict[str, OpLibrary]:
+        return {CHAMPION: self.champion, CANDIDATE: self.candidate}
+
+    def _apart(self) -> Failure | None:
+        """Several times with each arm in a new process of its own: why the candidate does not win there as well."""
+        values = []
+        for _ in range(PAIRS):
+            processes = {
+                CHAMPION: Contestant({CHAMPION: self.champion}, self.inputs, self.home, self.timeout_s),
+                CANDIDATE: Contestant({CANDIDATE: self.candidate}, self.inputs, self.folder, self.timeout_s),
+            }
+            with processes[CHAMPION], processes[CANDIDATE]:
+                samples, failure = self._meet(processes, APART)
+            if failure is not None:
+                return failure
+            values.append(speedup(_ratios(samples)).value)
+        if median(values) > 1 + self.min_gain / 2:
+            return None
+        shown = ", ".join(f"{value:.3f}x" for value in values)
+        return Failure(Status.DISCARDED, f"no gain in a process of its own: {shown}")
+
+    def _meet(self, processes: Mapping[str, Contestant], plan: ContestPlan) -> tuple[Samples, Failure | None]:
+        """The samples, and what is wrong with the candidate's part in them."""
+        check = TimedCheck(self.candidate, self.inputs, self.folder, self.noise, self.factor)
+        for process in dict.fromkeys(processes.values()):
+            process.ready()
+        match = Match(processes, check)
+        samples = self._sample(match, plan)
+        return samples, self._misconduct(samples) or match.verdict()
+
+    def _sample(self, match: "Match", plan: ContestPlan) -> Samples:
         """Blocks, until the gain is shown or shown not to be there, or the plan ends.
 
         A coin says for each whether it is ABBA or BAAB: a place in the block that is always the slower one would pass
         for a gain (see `harness.keep.bounds`).
         """
-        arms = champion, candidate
-        samples = Samples(_launches(*arms))
-        least, most = self.plan.blocks
+        samples = Samples(match.launches)
+        least, most = plan.blocks
         usual: list[float] = []
-        end = time.perf_counter() + self.plan.budget_s
+        end = time.perf_counter() + plan.budget_s
         while len(usual) < most:
-            began = time.perf_counter()
-            first, second = arms if secrets.randbits(1) else arms[::-1]
-            block = [(arm, arm.run(samples.launches)) for arm in (first, second, second, first)]
-            took = time.perf_counter() - began
+            first, second = (CHAMPION, CANDIDATE) if secrets.randbits(1) else (CANDIDATE, CHAMPION)
+            block = [(arm, match.repetition(arm)) for arm in (first, second, second, first)]
+            took = sum(found.seconds for _, found in block)
             if len(usual) >= 3 and took > SLOW * median(usual) and samples.again < most:
                 samples.again += 1
                 continue
             usual.append(took)
-            samples.champion_first.append(first is champion)
-            samples.champion += [found for arm, found in block if arm is champion]
-            samples.candidate += [found for arm, found in block if arm is candidate]
-            enough = len(usual) >= least
-            if enough and (time.perf_counter() > end or settled(speedup(_ratios(samples)), self.min_gain)):
+            samples.champion_first.append(first == CHAMPION)
+            samples.champion += [found for arm, found in block if arm == CHAMPION]
+            samples.candidate += [found for arm, found in block if arm == CANDIDATE]
+            late = time.perf_counter() > end or settled(speedup(_ratios(samples)), self.min_gain)
+            if len(usual) >= least and late:
                 break
         return samples
 
@@ -154,11 +185,34 @@ class Contest:
         return self.floor.failure(median(samples.seconds()[1]))
 
 
-def _launches(*arms: Contestant) -> int:
-    """How many make a repetition of either arm, fixed before the first one that counts: what asking for them takes is
-    then the same for both."""
-    seconds = [min(arm.run(1).seconds for _ in range(3)) for arm in arms]
-    return max(min(math.ceil(REPETITION_S / min(seconds)), int(LONGEST_S / max(seconds))), 1)
+class Match:
+    """Two arms, wherever they run, and repetitions of equally many launches, each on activations of its own."""
+
+    def __init__(self, processes: Mapping[str, Contestant], check: TimedCheck) -> None:
+        self._processes, self._check = processes, check
+        self.launches = 1
+        seconds = [min(self.repetition(arm).seconds for _ in range(3)) for arm in (CHAMPION, CANDIDATE)]
+        # What asking for them takes is then the same for both.
+        self.launches = max(min(math.ceil(REPETITION_S / min(seconds)), int(LONGEST_S / max(seconds))), 1)
+        self._repetitions = 0
+        self._failure: Failure | None = None
+
+    def repetition(self, arm: str) -> Repetition:
+        """One, on the parent's clock."""
+        activations = self._check.draw(self.launches)
+        self._processes[arm].prepare(arm, activations)
+        return self._processes[arm].run(arm)
+
+    def verdict(self) -> Failure | None:
+        """What is wrong with what the candidate makes in repetitions like those that were timed."""
+        for _ in range(CHECKED):
+            activations = self._check.draw(self.launches)
+            self._processes[CANDIDATE].prepare(CANDIDATE, activations)
+            self._processes[CANDIDATE].run(CANDIDATE)
+            failure = self._check.judge(self._processes[CANDIDATE], CANDIDATE, activations)
+            if failure is not None:
+                return failure
+        return None
 
 
 def _ratios(samples: Samples) -> list[float]:

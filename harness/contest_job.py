@@ -1,4 +1,4 @@
-"""The child's `contest` job: one kernel at the bench shape, which runs when the parent says so.
+"""The child's `contest` job: kernels at the bench shape, which run when the parent says so.
 
 The parent's commands are lines of JSON on standard input, the answers lines on what was standard output; whatever else
 the process prints goes to its log. An answer repeats the number that came with its command.
@@ -8,15 +8,17 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import IO, Any
 
 import numpy as np
 
+from baseline.elements import Array
 from harness import launch
 from harness.child import begin
 from harness.guarded import POISON, array_hash
-from harness.rotation import Rotation
+
+Arrays = list[Array]
 
 
 def run(job: Mapping[str, Any]) -> dict[str, Any]:
@@ -24,9 +26,9 @@ def run(job: Mapping[str, Any]) -> dict[str, Any]:
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     arena = Arena(job)
-    begin(job, job["call"].get("threads", 1))
-    arena.load(job["call"])
-    _answer(answers, {"ready": arena.count})
+    begin(job, max(call.get("threads", 1) for call in job["arms"].values()))
+    arena.load(job["arms"])
+    _answer(answers, {"ready": list(job["arms"])})
     for line in sys.stdin:
         command = json.loads(line)
         signal.alarm(int(job["timeout_s"]) + 5)  # anew: it ends a process whose parent is gone
@@ -40,52 +42,64 @@ def _answer(answers: IO[str], answer: Mapping[str, Any]) -> None:
 
 
 class Arena:
-    """Copies of a call's arrays, taken in turn, so that no cache holds the next one."""
+    """Copies of a call's inputs and outputs, taken in turn, so that no cache holds the next one; and the activations of
+    each launch, which take their places among the inputs."""
 
     def __init__(self, job: Mapping[str, Any]) -> None:
-        """`inputs` is a file of all inputs; `copies` of them are made. `fresh` names those that `refresh` replaces."""
-        self.names: list[str] = job["input_order"]
-        self.count: int = job["copies"]
+        """`inputs` is a file of all inputs, of which `copies` are made."""
+        self._names: list[str] = job["input_order"]
         with np.load(job["inputs"]) as arrays:
-            self.inputs = [[arrays[name] for name in self.names]]
-        self.inputs += [[a.copy() for a in self.inputs[0]] for _ in range(self.count - 1)]
-        # An output can be as large as the inputs (a state): it too must not stay in a cache.
-        outputs = [np.empty(o["shape"], o["dtype"]) for o in job["outputs"]]
-        self.outputs = [[np.empty_like(o) for o in outputs] for _ in range(self.count)]
-        self.poison()
+            given = [arrays[name] for name in self._names]
+        self._inputs: list[Arrays] = [given, *([a.copy() for a in given] for _ in range(job["copies"] - 1))]
+        blank = [np.empty(o["shape"], o["dtype"]) for o in job["outputs"]]
+        self._outputs: list[Arrays] = [[np.empty_like(o) for o in blank] for _ in range(job["copies"])]
+        self._activations: dict[str, Array] = {}
+        self._launches: list[tuple[Arrays, Arrays]] = []
+        self._turn = 0
 
-    def load(self, call: Mapping[str, Any]) -> None:
-        """Loads the kernel: its code runs from here on."""
-        self.kernel = launch.load(call)
-        self._place()
+    def load(self, arms: Mapping[str, Any]) -> None:
+        """Loads the kernels: their code runs from here on."""
+        self._kernels = {name: launch.load(call) for name, call in arms.items()}
 
-    def _place(self) -> None:
-        pairs = zip(self.inputs, self.outputs, strict=True)
-        self.rotation = Rotation([self.kernel.place(*arrays) for arrays in pairs])
+    def prepare(self, arm: str, file: str) -> dict[str, Any]:
+        """Makes an arm's next launches ready, one for each of the activations in `file`: [launches, ...] by name.
 
-    def run(self, launches: int) -> dict[str, Any]:
-        """Launches the kernel so many times, each time on the next copy. This process's own clock is only reported."""
-        return {"seconds": self.kernel.seconds(self.rotation.take(launches)) * launches}
-
-    def refresh(self, file: str) -> dict[str, Any]:
-        """Other activations in the same places: arrays by name, [copies, ...]."""
+        Every output element becomes what no kernel writes.
+        """
         with np.load(file) as arrays:
             for name in arrays.files:
-                at = self.names.index(name)
-                for copy, values in zip(self.inputs, arrays[name], strict=True):
-                    copy[at][...] = values
-        self._place()
-        return {}
-
-    def poison(self) -> dict[str, Any]:
-        """Every output element becomes what no kernel writes."""
-        for copy in self.outputs:
+                self._keep(name, arrays[name])
+        for copy in self._outputs:
             for output in copy:
                 output.reshape(-1).view(np.uint8)[:] = POISON
+        self._launches = list(self._pairs())
+        self._turn += len(self._launches)
+        self._placed = [self._kernels[arm].place(*pair) for pair in self._launches]
         return {}
 
-    def collect(self, copy: int, file: str) -> dict[str, Any]:
-        """Writes the outputs of a copy as they are, 0.npy and so on; the hashes of all inputs of all copies."""
-        outputs = self.kernel.results(self.inputs[copy], self.outputs[copy])
-        np.savez(file, allow_pickle=False, **{str(i): output for i, output in enumerate(outputs)})
-        return {"hashes": [[array_hash(a) for a in given] for given in self.inputs]}
+    def _keep(self, name: str, values: Array) -> None:
+        """In the same memory each time, where it fits: an address says nothing of what lies there."""
+        kept = self._activations.get(name)
+        if kept is not None and kept.shape == values.shape:
+            kept[...] = values
+        else:
+            self._activations[name] = values
+
+    def _pairs(self) -> Iterator[tuple[Arrays, Arrays]]:
+        count = len(next(iter(self._activations.values())))
+        for number in range(count):
+            copy = (self._turn + number) % len(self._inputs)
+            fresh = {name: values[number] for name, values in self._activations.items()}
+            given = [fresh.get(name, a) for name, a in zip(self._names, self._inputs[copy], strict=True)]
+            yield given, self._outputs[copy]
+
+    def run(self, arm: str) -> dict[str, Any]:
+        """Launches what was prepared for an arm. This process's own clock is only reported."""
+        return {"seconds": self._kernels[arm].seconds(self._placed) * len(self._placed)}
+
+    def collect(self, arm: str, back: int, file: str) -> dict[str, Any]:
+        """Writes the outputs of the launch that was so many before the last one; the hashes of its inputs."""
+        inputs, outputs = self._launches[-1 - back]
+        found = self._kernels[arm].results(inputs, outputs)
+        np.savez(file, allow_pickle=False, **{str(i): output for i, output in enumerate(found)})
+        return {"hashes": [array_hash(a) for a in inputs]}

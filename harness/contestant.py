@@ -1,15 +1,18 @@
-"""A kernel in a process of its own, which launches it when it is told to, and this process's clock beside it."""
+"""Kernels in a process of their own, which launches them when it is told to, and this process's clock beside it."""
 
 import json
 import os
 import select
-import shutil
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import numpy as np
+
+from baseline.elements import Array
 from baseline.mlx_ops import bytes_touched
 from harness.build import OpLibrary
 from harness.rotation import rotations
@@ -31,9 +34,9 @@ KIND = "contest"
 class Ended(Exception):
     """A contestant's process has ended, or did not answer in time; `result` says how."""
 
-    def __init__(self, name: str, result: ChildResult) -> None:
-        super().__init__(f"{name}: {result.reason}")
-        self.name, self.result = name, result
+    def __init__(self, arms: tuple[str, ...], result: ChildResult) -> None:
+        super().__init__(f"{', '.join(arms)}: {result.reason}")
+        self.arms, self.result = arms, result
 
 
 @dataclass(frozen=True)
@@ -45,52 +48,46 @@ class Repetition:
 
 
 class Contestant:
-    """The parent's side of `harness.contest_job`. A context manager: leaving it leaves no process."""
+    """The parent's side of `harness.contest_job`: one arm or several in a process of their own. A context manager:
+    leaving it leaves no process."""
 
-    def __init__(self, name: str, library: OpLibrary, inputs: Path, folder: Path, timeout_s: float) -> None:
+    def __init__(self, arms: Mapping[str, OpLibrary], inputs: Path, folder: Path, timeout_s: float) -> None:
         """Starts the process in `folder`; `ready` waits for it.
 
         inputs: the file of what all copies begin with, at the contract's bench shape. timeout_s: for each answer.
         """
-        self.name, self.folder, self.timeout_s = name, folder, timeout_s
+        self.arms, self.folder, self.timeout_s = tuple(arms), folder, timeout_s
+        library = next(iter(arms.values()))
         self.copies = rotations(bytes_touched(library.contract, library.contract.bench[0]))
-        job = _job(library, inputs, self.copies)
         self._exchange = scratch_folder(KIND, folder)  # all other folders are closed to the process
-        self._launched = 0
         self._started = time.perf_counter()
-        self._process = start_child({**job, "kind": KIND}, folder, timeout_s, talk=True)
+        self._process = start_child(_job(arms, inputs, self.copies), folder, timeout_s, talk=True)
         self._number, self._unread = 0, b""
 
     def ready(self) -> None:
-        """Waits until the kernel is loaded. Raises `Ended`, as all that follow, when the process does not live."""
+        """Waits until the kernels are loaded. Raises `Ended`, as all that follow, when the process does not live."""
         self._answer()
 
-    def run(self, launches: int) -> Repetition:
-        """Launches the kernel so many times."""
-        self._launched += launches
+    def prepare(self, arm: str, activations: Mapping[str, Array]) -> None:
+        """Makes an arm's next launches ready, one for each of `activations`: [launches, ...] by name."""
+        file = self._exchange / "activations.npz"
+        arrays: dict[str, Any] = dict(activations)
+        np.savez(file, allow_pickle=False, **arrays)
+        self._ask("prepare", arm=arm, file=str(file))
+
+    def run(self, arm: str) -> Repetition:
+        """Launches what was prepared."""
         started = time.perf_counter()
-        answer = self._ask("run", launches=launches)
+        answer = self._ask("run", arm=arm)
         return Repetition(time.perf_counter() - started, _number(answer.get("seconds")))
 
-    @property
-    def last_copy(self) -> int:
-        """Which of its copies the last launch was on: they come in turn."""
-        return (self._launched - 1) % self.copies
-
-    def refresh(self, file: Path) -> None:
-        """Replaces activations, in their places."""
-        self._ask("refresh", file=shutil.copy(file, self._exchange))
-
-    def poison(self) -> None:
-        """Makes every output element what no kernel writes."""
-        self._ask("poison")
-
-    def collect(self, copy: int, file: Path) -> list[list[str]]:
-        """Writes the outputs of a copy into `file`; the hashes of all inputs, by copy."""
+    def collect(self, arm: str, back: int, file: Path) -> list[str]:
+        """Writes the outputs of the launch that was so many before the last one into `file`; the hashes of its inputs.
+        No more than `copies` are kept."""
         made = self._exchange / file.name
-        hashes: list[list[str]] = self._ask("collect", copy=copy, file=str(made))["hashes"]
+        hashes = self._ask("collect", arm=arm, back=back, file=str(made)).get("hashes")
         fetch(made, file)
-        return hashes
+        return list(hashes) if isinstance(hashes, list) else []
 
     def _ask(self, what: str, **arguments: Any) -> dict[str, Any]:
         self._number += 1
@@ -102,7 +99,7 @@ class Contestant:
             raise self._end(0.5) from None
         answer = self._answer()
         if answer.get("number") != self._number:
-            raise Ended(self.name, ChildResult(ChildStatus.ERROR, 0.0, stderr="answered what was not asked"))
+            raise Ended(self.arms, ChildResult(ChildStatus.ERROR, 0.0, stderr="answered what was not asked"))
         return answer
 
     def _answer(self) -> dict[str, Any]:
@@ -123,7 +120,7 @@ class Contestant:
     def _end(self, patience_s: float) -> Ended:
         """Ends the process if it has not ended, and says how it did."""
         status = end_child(self._process, patience_s)
-        return Ended(self.name, child_result(KIND, self.folder, status, time.perf_counter() - self._started))
+        return Ended(self.arms, child_result(KIND, self.folder, status, time.perf_counter() - self._started))
 
     def close(self) -> None:
         """Leaves no process."""
@@ -142,15 +139,19 @@ class Contestant:
         self.close()
 
 
-def _job(library: OpLibrary, inputs: Path, copies: int) -> dict[str, Any]:
+def _job(arms: Mapping[str, OpLibrary], inputs: Path, copies: int) -> dict[str, Any]:
+    library = next(iter(arms.values()))
     contract = library.contract
+    calls = {name: arm.call(contract.bench[0]) for name, arm in arms.items()}
     return {
+        "kind": KIND,
         "device": library.backend.device,
         "inputs": str(inputs.resolve()),
         "input_order": [tensor.name for tensor in contract.inputs],
         "outputs": output_arrays(contract, contract.bench[0]),
         "copies": copies,
-        "call": library.call(contract.bench[0]),
+        "arms": calls,
+        "calls": list(calls.values()),
     }
 
 

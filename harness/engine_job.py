@@ -61,7 +61,7 @@ def warm_up(engine: Engine, job: Mapping[str, Any], io: Mapping[str, Any], promp
 
     None of that can be done once the calls are restricted.
     """
-    folders = {"kernels": Path(job["kernels"]), "cache": Path(job["cache"])}
+    folders: dict[str, Any] = {"kernels": Path(job["kernels"]), "cache": Path(job["cache"])}
     engine.configure(choices(job["trusted"]), IoPolicy(**io), **folders)
     engine.logits([*prompt, *prompt])
     engine.decode(prompt, 4)

@@ -9,6 +9,7 @@ from harness.build import OpLibrary, build
 from harness.contestant import Contestant
 from harness.physics import Floor, floor
 from harness.targets import Backend
+from harness.timed_check import TimedCheck
 
 NOOP = """/*---
 op: {op}
@@ -18,7 +19,9 @@ launch: {launch}
 hypothesis: nothing is faster than doing nothing
 ---*/
 """
-LAUNCH = {"cpu": "{threads: 2}", "metal": "{grid: [32, 1, 1], threadgroup: [32, 1, 1]}"}
+ON_GPU = "metal", "{grid: [32, 1, 1], threadgroup: [32, 1, 1]}"
+HEADER = {"cpu": ("cpu", "{threads: 2}"), "metal": ON_GPU, "emulated": ON_GPU}  # target and launch, by backend
+NAME = "no-op"
 LAUNCHES, ROUNDS, TIMEOUT_S = 200, 5, 60.0
 
 
@@ -28,15 +31,21 @@ def measure_floor(plain: OpLibrary, gbps: float | None, inputs: Path, folder: Pa
     `plain` is any kernel of the op for the backend that is timed; None where the memory could not be measured.
     """
     library = _noop(plain.contract, plain.backend, folder, cache)
-    with Contestant("no-op", library, inputs, folder, TIMEOUT_S) as empty:
+    with Contestant({NAME: library}, inputs, folder, TIMEOUT_S) as empty:
         empty.ready()
-        seconds = min(empty.run(LAUNCHES).seconds for _ in range(ROUNDS)) / LAUNCHES
+        activations = TimedCheck(library, inputs, folder, {}, 1.0).draw(LAUNCHES)
+        times = []
+        for _ in range(ROUNDS):
+            empty.prepare(NAME, activations)
+            times.append(empty.run(NAME).seconds / LAUNCHES)
+        seconds = min(times)
     return floor(plain.contract, seconds, gbps)
 
 
 def _noop(contract: Contract, backend: Backend, folder: Path, cache: Path) -> OpLibrary:
     source = folder / f"{contract.op}.noop"
-    source.write_text(NOOP.format(op=contract.op, target=backend.name, launch=LAUNCH[backend.name]))
+    target, launch = HEADER[backend.name]
+    source.write_text(NOOP.format(op=contract.op, target=target, launch=launch))
     built, library = build(Choice.defaults(parse_variant(source, contract)), contract, backend, cache)
     if library is None:
         raise CheckError(f"a kernel of {contract.op} that does nothing does not build: {built.log}")

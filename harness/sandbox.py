@@ -197,10 +197,11 @@ def _moved(job: Mapping[str, Any], scratch: Path) -> tuple[dict[str, Any], dict[
         fetched[made] = path
         return made
 
-    files: dict[str, Any] = {}
-    for name in (name for name in FETCHED if name in job):
-        given = job[name]
-        files[name] = moved(given) if isinstance(given, str) else {key: moved(path) for key, path in given.items()}
+    given = {name: job[name] for name in FETCHED if isinstance(job.get(name), str | dict)}
+    files = {
+        name: moved(path) if isinstance(path, str) else {key: moved(one) for key, one in path.items()}
+        for name, path in given.items()
+    }
     return files, fetched
 
 

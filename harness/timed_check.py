@@ -1,5 +1,7 @@
-"""The check after the timed loop: what the candidate left in the timed buffers, and what it makes of other activations
-in the same places."""
+"""The activations of the timed launches, all of them new, and the check of what was made of them.
+
+No launch gets what another had: to give an earlier answer again is always wrong.
+"""
 
 import secrets
 from collections.abc import Mapping
@@ -22,66 +24,53 @@ FRESH_BYTES = 1 << 20  # larger inputs are weights, or a state: the same for all
 
 
 class TimedCheck:
-    """Holds what the timed buffers were given; nothing of it but the activations ever goes to a contestant."""
+    """Draws activations, and compares what a launch made of them. Nothing but the activations goes to a contestant."""
 
     def __init__(
-        self, library: OpLibrary, inputs: Path, folder: Path, copies: int, noise: Mapping[str, float], factor: float
+        self, library: OpLibrary, inputs: Path, folder: Path, noise: Mapping[str, float], factor: float
     ) -> None:
-        """`inputs` holds the inputs that all copies begin with; `factor` times `noise`, that of `harness.verify`, is
-        the tolerance."""
-        self._library, self._folder, self._copies = library, folder, copies
+        """`inputs` holds what all copies begin with; `factor` times `noise` (of `harness.verify`) is the tolerance."""
+        self._contract, self._folder = library.contract, folder
         with np.load(inputs) as arrays:
             self._given = {name: arrays[name] for name in arrays.files}
         self._hashes = {name: array_hash(array) for name, array in self._given.items()}
-        contract, case = library.contract, library.contract.bench[0]
-        small = Trial(cut(contract, case), FIRST)
-        self._allowed = {t.name: factor * noise[small.of(t.name)] for t in contract.outputs}
-        self._fresh: list[dict[str, Array]] = []
-        self.file = self.refreshed()
+        self._noise, self._factor = noise, factor
+        self._random = np.random.default_rng(secrets.randbits(128))
 
-    def refreshed(self) -> Path:
-        """A file of new activations, each copy's its own: [copies, ...] by name. Their seed is kept by nobody."""
-        contract, case = self._library.contract, self._library.contract.bench[0]
-        random = np.random.default_rng(secrets.randbits(128))
-        draws = [sample_inputs(contract, case, random, only=self._is_fresh) for _ in range(self._copies)]
-        self._fresh = [dict(draw) for draw in draws]
-        file = self._folder / "contest.activations.npz"
-        np.savez(file, allow_pickle=False, **{name: np.stack([d[name] for d in draws]) for name in draws[0]})
-        return file
+    def draw(self, launches: int) -> dict[str, Array]:
+        """Activations of so many launches, [launches, ...] by name. Nobody keeps their seed."""
+        case = self._contract.bench[0]
+        draws = [sample_inputs(self._contract, case, self._random, only=self._is_fresh) for _ in range(launches)]
+        return {name: np.stack([draw[name] for draw in draws]) for name in draws[0]}
 
     def _is_fresh(self, tensor: Tensor) -> bool:
         return tensor.type in ("T", "float32") and self._given[tensor.name].nbytes <= FRESH_BYTES
 
-    def run(self, candidate: Contestant) -> Failure | None:
-        """What is wrong with the results of the last timed launch, or of launches on other activations."""
-        failure = self._judge(candidate, candidate.last_copy, "in the timed loop")
-        if failure is not None:
-            return failure
-        candidate.refresh(self.refreshed())
-        candidate.poison()
-        candidate.run(self._copies)
-        return self._judge(candidate, secrets.randbelow(self._copies), "after the timed loop, on other activations")
+    def judge(self, contestant: Contestant, arm: str, activations: Mapping[str, Array]) -> Failure | None:
+        """What is wrong with one of the launches on these activations, the last that were run: nobody knows which."""
+        launches = len(next(iter(activations.values())))
+        back = secrets.randbelow(min(launches, contestant.copies))
+        file = self._folder / "contest.outputs.npz"
+        hashes = contestant.collect(arm, back, file)
+        given = {**self._given, **{name: values[-1 - back] for name, values in activations.items()}}
+        problem = self._modified(given, hashes) or self._wrong(given, file)
+        return Failure(Status.WRONG, f"in the timed loop: {problem}") if problem else None
 
-    def _judge(self, candidate: Contestant, copy: int, when: str) -> Failure | None:
-        contract, file = self._library.contract, self._folder / "contest.outputs.npz"
-        found = candidate.collect(copy, file)
-        if (name := self._modified(found)) is not None:
-            return Failure(Status.WRONG, f"{when}: modified its input {name}")
+    def _modified(self, given: Mapping[str, Array], hashes: list[str]) -> str:
+        for tensor, found in zip(self._contract.inputs, hashes, strict=True):
+            wanted = self._hashes[tensor.name] if not self._is_fresh(tensor) else array_hash(given[tensor.name])
+            if found != wanted:
+                return f"modified its input {tensor.name}"
+        return ""
+
+    def _wrong(self, given: Mapping[str, Array], file: Path) -> str:
         with np.load(file) as arrays:
-            outputs = {t.name: arrays[str(i)] for i, t in enumerate(contract.outputs)}
-        given = {**self._given, **self._fresh[copy]}
-        for tensor in contract.outputs:
-            allowed, random = self._allowed[tensor.name], np.random.default_rng()
-            compared = compare(contract, contract.bench[0], tensor, given, outputs[tensor.name], allowed, random)
+            outputs = {t.name: arrays[str(i)] for i, t in enumerate(self._contract.outputs)}
+        case = self._contract.bench[0]
+        small = Trial(cut(self._contract, case), FIRST)  # of which the noise is known
+        for tensor in self._contract.outputs:
+            allowed, random = self._factor * self._noise[small.of(tensor.name)], np.random.default_rng()
+            compared = compare(self._contract, case, tensor, given, outputs[tensor.name], allowed, random)
             if compared.problem:
-                return Failure(Status.WRONG, f"{when}: {compared.problem}")
-        return None
-
-    def _modified(self, hashes: list[list[str]]) -> str | None:
-        """The first input that is not what it was."""
-        for fresh, found in zip(self._fresh, hashes, strict=True):
-            wanted = {**self._hashes, **{name: array_hash(array) for name, array in fresh.items()}}
-            for tensor, now in zip(self._library.contract.inputs, found, strict=True):
-                if now != wanted[tensor.name]:
-                    return tensor.name
-        return None
+                return compared.problem
+        return ""
