@@ -12,7 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from baseline.contract import Instance, load_contract
+from baseline.contract import Contract, Instance, load_contract
 from baseline.engine.kernels import distinct
 from baseline.targets import cpu, emulated
 from baseline.variant import Choice, parse_variant
@@ -41,9 +41,11 @@ def files(setting: "EngineSetting", arms: Iterable["EngineArm"]) -> dict[str, An
     kernels run.
     """
     choices = [(op, choice) for arm in arms for op, choice in arm.choices.items()]
-    trusted = {op: plain(choice, setting.kernels / op) for op, choice in choices}
+    trusted = {op: plain(choice, setting.kernels / op) for op, choice in dict(choices).items()}
+    contracts = {op: load_contract(setting.kernels / op) for op in trusted}
     ready = prepared(setting, tuple((op, choice.variant.path) for op, choice in trusted.items()))
-    built = [_build(setting, choice, ready.instances[op], op) for op, choice in [*choices, *trusted.items()]]
+    wanted = [*choices, *trusted.items()]
+    built = [_build(setting, choice, ready.instances[op], contracts[op]) for op, choice in wanted]
     libraries = [*dict.fromkeys([*ready.libraries, *(str(path) for path in built if path)])]
     written = {op: {"path": str(c.variant.path), "tunables": dict(c.tunables)} for op, c in trusted.items()}
     return {"libraries": libraries, "trusted": written, "jit": str(_jit(setting))}
@@ -87,9 +89,8 @@ def _jit(setting: "EngineSetting") -> Path:
     return folder
 
 
-def _build(setting: "EngineSetting", choice: Choice, instances: Sequence[Instance], op: str) -> Path | None:
+def _build(setting: "EngineSetting", choice: Choice, instances: Sequence[Instance], contract: Contract) -> Path | None:
     """The library of a kernel as the engine will ask for it; None where it asks for none."""
-    contract = load_contract(setting.kernels / op)
     supported = [i for i in distinct(instances, contract.constants) if choice.variant.supports_instance(i)]
     if not supported or setting.device == "gpu":
         return None
