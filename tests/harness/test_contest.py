@@ -42,14 +42,15 @@ def library(kernels, cache):
 def contest(library, tmp_path):
     """Lets one body of qmatvec meet another."""
 
-    def run(champion, candidate, timeout_s=20.0, floor=NO_FLOOR):
+    def run(champion, candidate, timeout_s=20.0, floor=NO_FLOOR, part=Contest.run):
         old, new = library("champion", champion), library("candidate", candidate)
         noise = measure_noise(library("right", RIGHT), 1, tmp_path, 20.0)
         bench_inputs(old, tmp_path / "inputs.npz")
         folders = tmp_path / "candidate", tmp_path / "champion"
         for folder in folders:
             folder.mkdir(exist_ok=True)
-        return Contest(old, new, tmp_path / "inputs.npz", *folders, timeout_s, floor, noise.errors, plan=PLAN).run()
+        where = tmp_path / "inputs.npz", *folders, timeout_s
+        return part(Contest(old, new, *where, floor, noise.errors, 0.1, plan=PLAN))
 
     return run
 
@@ -73,9 +74,15 @@ def test_a_failure_is_data(contest, body, status):
     assert not benched.ran and benched.speedup is None and benched.failure.status is status
 
 
-def test_a_champion_that_crashes_is_no_verdict_on_the_candidate(contest):
+def test_a_champion_that_crashes_by_itself_is_no_verdict_on_the_candidate(contest):
     with pytest.raises(CheckError, match="the champion's champion crashed"):
-        contest(BAD["crashes"], RIGHT)
+        contest(BAD["crashes"], RIGHT, part=Contest._apart)
+
+
+def test_who_wins_only_beside_a_champion_that_he_slows_down_is_found_out(contest):
+    # As a candidate would be that spoils the champion's code: faster in one process, equal in two.
+    failure = contest(RIGHT, RIGHT, part=lambda c: c._apart())
+    assert failure.status is Status.DISCARDED and "no gain in a process of its own" in failure.reason
 
 
 def test_a_kernel_that_stops_working_after_some_calls(contest):
@@ -103,7 +110,7 @@ def test_a_kernel_that_gives_an_earlier_answer_for_the_same_place(contest):
         "    for (long i = mine.begin; i < mine.end; ++i) y[i] = from_float<T>((*own)[i]);\n    return;\n}\n"
     ) + keeps
     benched = contest(RIGHT, lazy)
-    assert benched.failure.status is Status.WRONG and "on other activations" in benched.failure.reason
+    assert benched.failure.status is Status.WRONG and "in the timed loop: y[0" in benched.failure.reason
 
 
 def test_a_kernel_that_spoils_its_input_in_the_timed_loop(contest):
@@ -134,9 +141,9 @@ def test_a_process_that_tells_another_time(contest, monkeypatch):
 
     real = contestant.Contestant.run
 
-    def run(self, launches):
-        found = real(self, launches)
-        tells = 0.1 if self.name == "candidate" else 1.0
+    def run(self, arm):
+        found = real(self, arm)
+        tells = 0.1 if arm == "candidate" else 1.0
         return dataclasses.replace(found, own_seconds=found.own_seconds * tells)
 
     monkeypatch.setattr(contestant.Contestant, "run", run)
