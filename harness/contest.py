@@ -14,7 +14,8 @@ from baseline.errors import CheckError
 from baseline.samples import sample_inputs
 from harness.build import OpLibrary
 from harness.candidate import Benched, Failure, Status
-from harness.contestant import Contestant, Ended, Repetition
+from harness.contestant import Contestant, Repetition
+from harness.conversation import Ended
 from harness.keep import LEAST_BLOCKS, MOST_BLOCKS, log_ratios, settled, speedup
 from harness.physics import Floor
 from harness.timed_check import TimedCheck
@@ -115,7 +116,7 @@ class Contest:
             if failure is None and speedup(_ratios(samples)).low > 1 + self.min_gain:
                 failure = self._apart()
         except Ended as end:
-            if CANDIDATE not in end.arms:
+            if CANDIDATE not in end.who:
                 raise CheckError(f"the champion's {self.champion.choice.variant.name} {end.result.reason}") from None
             failure, samples = Failure(STATUS[end.result.status], end.result.reason), None
         return _benched(samples, failure, time.perf_counter() - started)

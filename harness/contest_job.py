@@ -1,15 +1,7 @@
-"""The child's `contest` job: kernels at the bench shape, which run when the parent says so.
+"""The child's `contest` job: kernels at the bench shape, which run when the parent says so."""
 
-The parent's commands are lines of JSON on standard input, the answers lines on what was standard output; whatever else
-the process prints goes to its log. An answer repeats the number that came with its command.
-"""
-
-import json
-import os
-import signal
-import sys
 from collections.abc import Iterator, Mapping
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
@@ -17,28 +9,17 @@ from baseline.elements import Array
 from harness import launch
 from harness.child import begin
 from harness.guarded import POISON, array_hash
+from harness.listening import channel, listen
 
 Arrays = list[Array]
 
 
 def run(job: Mapping[str, Any]) -> dict[str, Any]:
-    """Answers commands until there are no more: see the methods of `Arena`."""
-    answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)
-    arena = Arena(job)
+    """Answers commands: see the methods of `Arena`."""
+    answers, arena = channel(), Arena(job)
     begin(job, max(call.get("threads", 1) for call in job["arms"].values()))
     arena.load(job["arms"])
-    _answer(answers, {"ready": list(job["arms"])})
-    for line in sys.stdin:
-        command = json.loads(line)
-        signal.alarm(int(job["timeout_s"]) + 5)  # anew: it ends a process whose parent is gone
-        _answer(answers, {"number": command["number"], **getattr(arena, command["do"])(**command["with"])})
-    return {}
-
-
-def _answer(answers: IO[str], answer: Mapping[str, Any]) -> None:
-    answers.write(json.dumps(answer) + "\n")
-    answers.flush()
+    return listen(answers, arena, job["timeout_s"])
 
 
 class Arena:

@@ -170,8 +170,7 @@ def child_result(kind: str, folder: Path, status: int | None, seconds: float) ->
     payload = _payload(scratch / "result.json") if status == 0 else None
     if payload is None:
         return ChildResult(ChildStatus.ERROR, seconds, stderr=log_tail, limits=limits)
-    for made, wanted in job["fetched"].items():
-        fetch(Path(made), Path(wanted))
+    fetch_all(kind, folder)
     return ChildResult(ChildStatus.OK, seconds, stderr=log_tail, payload=payload, limits=limits)
 
 
@@ -232,6 +231,12 @@ def uring(job: Mapping[str, Any]) -> bool:
     """Whether the child may use io_uring, whose rings each thread makes at its first read."""
     policies = [arm["io"] for arm in job.get("arms", {}).values() if "io" in arm]
     return any(io.get("method") == "uring" or io.get("cache") == "direct" for io in policies)
+
+
+def fetch_all(kind: str, folder: Path) -> None:
+    """Moves the files that the job of a child names out of its scratch folder, those that are there."""
+    for made, wanted in json.loads(_job_file(kind, folder).read_text())["fetched"].items():
+        fetch(Path(made), Path(wanted))
 
 
 def fetch(made: Path, wanted: Path) -> None:

@@ -11,7 +11,7 @@ from baseline.variant import Choice, parse_variant
 from harness.build import build
 from harness.candidate import Status
 from harness.contest import Contest, ContestPlan, bench_inputs
-from harness.contestant import Ended
+from harness.conversation import Ended
 from harness.opening import measure_floor
 from harness.physics import Floor
 from harness.targets import Cpu
@@ -77,7 +77,7 @@ def test_a_failure_is_data(contest, body, status):
 def test_a_champion_that_crashes_by_itself_is_no_verdict_on_the_candidate(contest):
     with pytest.raises(Ended, match="champion: crashed with SIGSEGV") as ended:
         contest(BAD["crashes"], RIGHT, part=Contest._apart)
-    assert ended.value.arms == ("champion",)
+    assert ended.value.who == ("champion",)
 
 
 def test_who_wins_only_beside_a_champion_that_he_slows_down_is_found_out(contest):

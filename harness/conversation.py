@@ -1,0 +1,120 @@
+"""The parent's side of a child that does what it is told, command by command, until it is ended.
+
+The child's side is `harness.listening`.
+"""
+
+import json
+import os
+import select
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from harness.sandbox import (
+    ChildResult,
+    ChildStatus,
+    child_result,
+    end_child,
+    fetch_all,
+    remove_scratch,
+    scratch_folder,
+    start_child,
+)
+
+
+class Ended(Exception):
+    """A child has ended, or did not answer in time; `result` says how. `who`: the arms that ran in it."""
+
+    def __init__(self, who: tuple[str, ...], result: ChildResult) -> None:
+        super().__init__(f"{', '.join(who)}: {result.reason}")
+        self.who, self.result = who, result
+
+
+class Conversation:
+    """A child that was started with a job, and answers. A context manager: leaving it leaves no process."""
+
+    def __init__(self, job: Mapping[str, Any], who: tuple[str, ...], folder: Path, timeout_s: float) -> None:
+        """Starts the child in `folder`; `ready` waits for it. `timeout_s` is for each answer."""
+        self.kind, self.who, self.folder, self.timeout_s = str(job["kind"]), who, folder, timeout_s
+        self._started = time.perf_counter()
+        self._process = start_child(job, folder, timeout_s, talk=True)
+        self._number, self._unread = 0, b""
+
+    @property
+    def scratch(self) -> Path:
+        """The child's scratch folder: all others are closed to it."""
+        return scratch_folder(self.kind, self.folder)
+
+    @property
+    def pid(self) -> int:
+        """The child's process id."""
+        return self._process.pid
+
+    def ready(self) -> None:
+        """Waits until the candidate's code is loaded. Raises `Ended`, as all that follow, when the child has ended."""
+        self._answer()
+
+    def ask(self, what: str, **arguments: Any) -> dict[str, Any]:
+        """Has the child do something, and waits for what it says."""
+        self._number += 1
+        line = json.dumps({"do": what, "with": arguments, "number": self._number}) + "\n"
+        assert self._process.stdin is not None
+        try:
+            os.write(self._process.stdin.fileno(), line.encode())
+        except BrokenPipeError:
+            raise self._end(0.5) from None
+        answer = self._answer()
+        if answer.get("number") != self._number:
+            raise Ended(self.who, ChildResult(ChildStatus.ERROR, 0.0, stderr="answered what was not asked"))
+        return answer
+
+    def _answer(self) -> dict[str, Any]:
+        """The next line of the process."""
+        assert self._process.stdout is not None
+        pipe, deadline = self._process.stdout.fileno(), time.perf_counter() + self.timeout_s
+        while b"\n" not in self._unread:
+            left = max(deadline - time.perf_counter(), 0)
+            if not select.select([pipe], [], [], left)[0]:
+                raise self._end(0)
+            piece = os.read(pipe, 1 << 16)
+            if not piece:
+                raise self._end(1)
+            self._unread += piece
+        line, self._unread = self._unread.split(b"\n", 1)
+        return _object(line)
+
+    def _end(self, patience_s: float) -> Ended:
+        """Ends the process if it has not ended, and says how it did."""
+        status = end_child(self._process, patience_s)
+        return Ended(self.who, child_result(self.kind, self.folder, status, time.perf_counter() - self._started))
+
+    def fetch(self) -> None:
+        """Brings the files that the job names out of the scratch folder, those that are there."""
+        fetch_all(self.kind, self.folder)
+
+    def close(self) -> None:
+        """Leaves no process."""
+        end_child(self._process, 0)
+        remove_scratch(self.kind, self.folder)
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None:
+                pipe.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _object(line: bytes) -> dict[str, Any]:
+    """What a line says; {} for what is no answer: a contestant is not to be trusted."""
+    try:
+        answer = json.loads(line)
+    except ValueError:
+        return {}
+    return answer if isinstance(answer, dict) else {}
