@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import Any
 
 from baseline.variant import Variant
+from harness.cache_state import CacheUse
 
 IO = "io"  # what `Candidate.changed` says when no op was changed, but the I/O policy
 
@@ -219,3 +220,4 @@ class EngineResult:
     max_kl: float = 0.0
     failure: Failure | None = None
     dispatched: Dispatched | None = None  # None where no kernel was to be shown to run
+    cache_use: CacheUse | None = None  # None where nothing was timed

@@ -57,6 +57,7 @@ class Config:
     prompt: str = ""
     max_tokens: int = 0
     op: Any = None
+    state: str = ""
     minutes: float = 0.0
     candidates: int | None = None
     min_gain: float = 0.0

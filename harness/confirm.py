@@ -1,13 +1,14 @@
 """The confirmation: the champion against the seed again, in fresh processes. Only these figures are reported."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from baseline.errors import CheckError
+from harness.cache_state import CacheUse
 from harness.candidate import Candidate, Speedup
 from harness.contest import ContestPlan
 from harness.judge import Judge
@@ -15,7 +16,7 @@ from harness.keep import MOST_BLOCKS
 from harness.measure import EnginePlan
 
 BENCH = ContestPlan(blocks=(20, MOST_BLOCKS), budget_s=6.0)
-ENGINE = EnginePlan(blocks=6, tokens=16, timeout_s=1800.0)  # the whole golden record: minutes on a slow machine
+ENGINE = EnginePlan(blocks=(12, 30), tokens=16, timeout_s=1800.0)  # the whole golden record: minutes on a slow machine
 
 
 @dataclass(frozen=True)
@@ -27,12 +28,14 @@ class Confirmed:
     seed_tokens_per_s: float
     champion_tokens_per_s: float
     max_kl: float
+    cache_use: CacheUse | None = None
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> "Confirmed":
         """What `asdict` made of one. KeyError or TypeError when `record` has another form."""
         ops = {op: Speedup(**speedup) for op, speedup in record["ops"].items()}
-        return cls(**{**record, "ops": ops, "engine": Speedup(**record["engine"])})
+        use = record["cache_use"] and CacheUse(**record["cache_use"])
+        return cls(**{**record, "ops": ops, "engine": Speedup(**record["engine"]), "cache_use": use})
 
 
 @dataclass(frozen=True)
@@ -81,11 +84,13 @@ def confirm(judge: Judge, champion: Candidate, seed: Candidate, folder: Path) ->
         if benched.speedup is None:
             raise CheckError(f"champion {champion.id} did not confirm: {op} {_reason(benched.failure)}")
         ops[op] = benched.speedup
-    result = judge.engine(champion.configuration, seed.configuration, folder, judge.golden, ENGINE)
+    result = judge.engine(
+        champion.configuration, seed.configuration, folder, judge.golden, replace(ENGINE, state=judge.settings.state)
+    )
     if result.failure is not None or result.speedup is None:
         raise CheckError(f"champion {champion.id} did not confirm: engine {_reason(result.failure)}")
     speeds = [float(np.median(arm)) for arm in (result.champion_tokens_per_s, result.candidate_tokens_per_s)]
-    return Confirmed(ops, result.speedup, speeds[0], speeds[1], result.max_kl)
+    return Confirmed(ops, result.speedup, speeds[0], speeds[1], result.max_kl, result.cache_use)
 
 
 def headline(confirmed: Confirmed, searched: tuple[str, ...]) -> Speedup:

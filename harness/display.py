@@ -144,6 +144,8 @@ def print_summary(summary: Summary, chart: Path | None) -> None:
         out.print(table)
         slow, fast = summary.confirmed.seed_tokens_per_s, summary.confirmed.champion_tokens_per_s
         out.print(f"end to end: {slow:.1f} to {fast:.1f} tokens/s; largest KL {summary.confirmed.max_kl:.1e}")
+        if summary.confirmed.cache_use is not None:
+            out.print(summary.confirmed.cache_use.text())
     for line in left(summary):
         out.print(line, soft_wrap=True)
     out.print(f"record: {summary.run}" + (f"   chart: {chart}" if chart else ""), soft_wrap=True)

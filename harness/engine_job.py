@@ -1,6 +1,7 @@
-"""The child's `engine` job: a candidate in the whole engine, first what it answers, then how fast it decodes."""
+"""The child's `engine` job: champion and candidate in the whole engine, what they answer and how fast they decode."""
 
-from collections.abc import Collection, Mapping, Sequence
+import time
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,38 +9,54 @@ from baseline.engine import Engine, IoPolicy
 from baseline.questions import Questions, answer
 from baseline.variant import Choice, parse_variant
 from harness.child import begin
+from harness.listening import channel, listen
 
 
 def run(job: Mapping[str, Any]) -> dict[str, Any]:
-    """Puts the questions to the candidate, then decodes with both arms in ABBA order.
-
-    The answers go to the file `answers`, for the parent to compare; back come the tokens/s of each decode by arm, and
-    the hashes of what the ops to be shown to run were loaded from. The golden answers never come here.
-    """
+    """Answers commands: see the methods of `Arms`. The golden answers never come here."""
+    answers = channel()
     engine = Engine.load(Path(job["packed"]))
-    champion, candidate = job["arms"]
     Path(job["started"]).touch()  # a candidate's I/O policy may fail
-    for name in (candidate, champion):
-        warm_up(engine, job, job["arms"][name]["io"], job["prompt"])
-    begin(job, max(choice.threads for name in job["arms"] for choice in choices(job["arms"][name]["choices"]).values()))
-    configure(engine, job, candidate)
-    put(engine, job["questions"], job["answers"])
-    code = show_dispatch(engine, job, candidate)
-    speeds: dict[str, list[float]] = {champion: [], candidate: []}
-    for name in (candidate, champion):  # warm-up: builds, page cache, MLX's own compilation
-        configure(engine, job, name)
-        engine.decode(job["prompt"], 4)
-    for name in (champion, candidate, candidate, champion) * job["blocks"]:
-        configure(engine, job, name)
-        speeds[name].append(decode_speed(engine, job["prompt"], job["tokens"]))
-    return {"tokens_per_s": speeds, "code": code}
+    for arm in job["arms"].values():
+        warm_up(engine, job, arm["io"], job["prompt"])
+    begin(job, max(c.threads for arm in job["arms"].values() for c in choices(arm["choices"]).values()))
+    return listen(answers, Arms(engine, job), job["timeout_s"])
+
+
+class Arms:
+    """Two configurations of one engine."""
+
+    def __init__(self, engine: Engine, job: Mapping[str, Any]) -> None:
+        self._engine, self._job = engine, job
+        self._steps: Iterator[Any] = iter(())
+
+    def answer(self, arm: str) -> dict[str, Any]:
+        """Puts the job's questions to an arm, and one question again with each of its `watermarked` ops.
+
+        The answers go to the files that the job names; back come the hashes of each op's two builds.
+        """
+        configure(self._engine, self._job, arm)
+        put(self._engine, self._job["questions"], self._job["answers"])
+        return {"code": show_dispatch(self._engine, self._job, arm)}
+
+    def start(self, arm: str) -> dict[str, Any]:
+        """Makes ready to decode with an arm: the prompt is read, and the first token made."""
+        configure(self._engine, self._job, arm)
+        self._steps = self._engine.steps(self._job["prompt"])
+        next(self._steps)
+        return {}
+
+    def decode(self, tokens: int) -> dict[str, Any]:
+        """Decodes greedily. This process's own clock is only reported; `read_bytes`: those of experts."""
+        before, started = self._engine.usage().read_bytes, time.perf_counter()
+        for _ in range(tokens):
+            next(self._steps)
+        seconds = time.perf_counter() - started
+        return {"seconds": seconds, "read_bytes": self._engine.usage().read_bytes - before}
 
 
 def show_dispatch(engine: Engine, job: Mapping[str, Any], arm: str) -> dict[str, list[str]]:
-    """Puts one question to the arm as it is configured now, and again with each of the job's `watermarked` ops.
-
-    The answers go to the files that the job names; back come the hashes of each op's two builds.
-    """
+    """See `Arms.answer`."""
     if job["watermarked"]:
         put(engine, job["question"], job["plain"])
     code = {}
@@ -64,6 +81,7 @@ def warm_up(engine: Engine, job: Mapping[str, Any], io: Mapping[str, Any], promp
     folders: dict[str, Any] = {"kernels": Path(job["kernels"]), "cache": Path(job["cache"])}
     engine.configure(choices(job["trusted"]), IoPolicy(**io), **folders)
     engine.logits([*prompt, *prompt])
+    engine.logits(prompt[:1])  # as the question that shows dispatch: MLX's graph of a first token is another one
     engine.decode(prompt, 4)
 
 
@@ -78,8 +96,3 @@ def configure(engine: Engine, job: Mapping[str, Any], name: str, watermarked: Co
     arm = job["arms"][name]
     folders: dict[str, Any] = {"kernels": Path(job["kernels"]), "cache": Path(job["cache"])}
     engine.configure(choices(arm["choices"]), IoPolicy(**arm["io"]), **folders, watermarked=watermarked)
-
-
-def decode_speed(engine: Engine, prompt: list[int], tokens: int) -> float:
-    """Tokens/s of a greedy decode, the prefill and the first token left out."""
-    return (tokens - 1) / sum(engine.decode(prompt, tokens).token_s)

@@ -33,7 +33,7 @@ from harness.candidate import (
 from harness.contest import Contest, ContestPlan, bench_inputs
 from harness.dispatch import Proof, prove
 from harness.keep import decide, guard
-from harness.measure import EngineArm, EnginePlan, EngineSetting, run_engine
+from harness.measure import UNTIMED, EngineArm, EnginePlan, EngineSetting, run_engine
 from harness.opening import measure_floor
 from harness.physics import Floor
 from harness.progress import Observer
@@ -137,7 +137,7 @@ class Judge:
         """The seed in the whole engine, untimed. CheckError when it does not answer as the golden record does."""
         self.observer.on_stage(seed, Stage.ENGINE)
         same = seed.configuration
-        result = self.engine(same, same, self.scratch, self.golden.quick(), EnginePlan(blocks=0))
+        result = self.engine(same, same, self.scratch, self.golden.quick(), UNTIMED)
         if result.failure is not None:
             raise CheckError(f"the seed is not sound in the engine: {result.failure.reason}")
         return result
@@ -207,7 +207,10 @@ class Judge:
 
     def _evaluate_engine(self, candidate: Candidate, champion: Candidate, folder: Path, verdict: Verdict) -> None:
         self._enter(Stage.ENGINE, candidate, verdict)
-        result = self.engine(candidate.configuration, champion.configuration, folder, self.golden.quick(), EnginePlan())
+        # An I/O policy must gain; a kernel that gained alone must only not slow the engine down.
+        gain = self.watch.least_gain if candidate.changed == IO else -self.settings.min_gain
+        plan = EnginePlan(gain=gain, state=self.settings.state)
+        result = self.engine(candidate.configuration, champion.configuration, folder, self.golden.quick(), plan)
         verdict.engine = result
         if result.dispatched is not None and result.dispatched.failure is not None:
             verdict.stage = Stage.DISPATCH

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,24 +14,34 @@ from baseline.tolerance import Tolerance
 from baseline.variant import Choice
 from harness import dispatch, prepare
 from harness.build import first_error
+from harness.cache_state import WARM, expert_files
 from harness.candidate import Dispatched, EngineResult, Failure, Status
+from harness.contest import CANDIDATE, CHAMPION
+from harness.conversation import Conversation, Ended
+from harness.decodes import Decodes, Timed
 from harness.dispatch import Proof
-from harness.keep import log_ratios, speedup
-from harness.sandbox import ChildResult, ChildStatus, run_child
+from harness.keep import LEAST_BLOCKS, log_ratios, speedup
 from harness.verify import STATUS
-
-CHAMPION, CANDIDATE = "champion", "candidate"
-Arms = tuple[tuple[float, ...], tuple[float, ...]]
 
 
 @dataclass(frozen=True)
 class EnginePlan:
-    """ABBA blocks of decodes, and the tokens of each decode and of the prompt before it."""
+    """Blocks of decodes, at least and at most, and the seconds after which no other one begins: none, nothing is timed.
 
-    blocks: int = 5
+    tokens: of each decode; prompt: of the prompt before it. gain: what is to be shown or refuted. state: of the page
+    cache (`harness.cache_state`).
+    """
+
+    blocks: tuple[int, int] = (LEAST_BLOCKS, 30)
+    budget_s: float = 10.0
     tokens: int = 12
     prompt: int = 8
+    gain: float = 0.0
+    state: str = WARM
     timeout_s: float | None = None  # None: the search's
+
+
+UNTIMED = EnginePlan(blocks=(0, 0))
 
 
 @dataclass(frozen=True)
@@ -76,7 +86,7 @@ def run_engine(
 
     `proof`: the ops that are to be shown to run, none for an I/O policy (see `harness.dispatch`).
 
-    With no blocks in `plan` nothing is timed. A crash, a timeout or a wrong answer is data.
+    A crash, a timeout or a wrong answer is data.
     """
     started = time.perf_counter()
     answers = folder / "engine.answers.safetensors"
@@ -95,8 +105,6 @@ def run_engine(
         "plain": str(dispatch.answers_file(folder, "").resolve()),
         "watermarked": proof.to_json(folder),
         "prompt": list(golden.questions.prompts[0].tokens[: plan.prompt]),
-        "tokens": plan.tokens,
-        "blocks": plan.blocks,
     }
     try:
         files = prepare.files(setting, (champion, candidate))
@@ -104,34 +112,30 @@ def run_engine(
     except BuildError as error:
         failure = Failure(Status.FAILED_BUILD, first_error(str(error)))
         return EngineResult(False, False, (), (), None, time.perf_counter() - started, math.inf, failure)
-    result = run_child(job, folder, plan.timeout_s or timeout_s)
-
     dispatched: Dispatched | None = None
 
-    def end(ran: bool, failure: Failure | None, max_kl: float = math.inf) -> EngineResult:
-        old, new = _arms(result.payload["tokens_per_s"]) if ran else ((), ())
+    def end(ran: bool, failure: Failure | None, max_kl: float = math.inf, timed: Timed | None = None) -> EngineResult:
+        old, new = timed.tokens_per_s() if timed else ((), ())
         measured = speedup(log_ratios(new, old)) if old else None  # speeds: the inverse of times
-        seconds = time.perf_counter() - started
-        return EngineResult(ran, ran and failure is None, old, new, measured, seconds, max_kl, failure, dispatched)
+        seconds, use = time.perf_counter() - started, timed.use() if timed else None
+        right = ran and failure is None
+        return EngineResult(ran, right, old, new, measured, seconds, max_kl, failure, dispatched, use)
 
-    if result.status is not ChildStatus.OK:
-        return end(False, _failure(result))
-    if proof.code:
-        dispatched = dispatch.judge(proof, result.payload["code"], folder, setting.tolerance)
-        if dispatched.failure is not None:
-            return end(True, dispatched.failure)
     try:
-        report = compare(golden, Answers.load(answers), setting.tolerance)
+        with Conversation(job, (CHAMPION, CANDIDATE), folder, plan.timeout_s or timeout_s) as child:
+            child.ready()
+            code = child.ask("answer", arm=CANDIDATE).get("code")
+            child.fetch()
+            if proof.code:
+                dispatched = dispatch.judge(proof, code if isinstance(code, dict) else {}, folder, setting.tolerance)
+                if dispatched.failure is not None:
+                    return end(True, dispatched.failure)
+            report = compare(golden, Answers.load(answers), setting.tolerance)
+            if not report.ok:
+                return end(True, Failure(Status.WRONG, f"golden: {report.reason}"), report.max_kl)
+            timed = Decodes(child, expert_files(setting.packed), plan).run() if plan.blocks[1] else None
+            return end(True, None, report.max_kl, timed)
+    except Ended as ended:
+        return end(False, Failure(STATUS[ended.result.status], ended.result.reason))
     except (RuntimeError, KeyError, ValueError) as error:
         return end(False, Failure(Status.CRASHED, f"left no answers: {error}"))
-    if not report.ok:
-        return end(True, Failure(Status.WRONG, f"golden: {report.reason}"), report.max_kl)
-    return end(True, None, report.max_kl)
-
-
-def _arms(samples: Mapping[str, Sequence[float]]) -> Arms:
-    return tuple(samples[CHAMPION]), tuple(samples[CANDIDATE])
-
-
-def _failure(result: ChildResult) -> Failure:
-    return Failure(STATUS[result.status], result.reason)

@@ -19,7 +19,7 @@ from harness.settings import SearchSettings, writable
 
 # What must not change between a search and its resumption: rows of two searches do not belong in one ledger.
 CONTRACTS = "contracts"  # the folder of a run that keeps them
-FIXED = ("target", "io", "judge", "min_gain")
+FIXED = ("target", "io", "judge", "min_gain", "state")
 
 
 def recorded_overrides(run: Path) -> list[str]:
@@ -33,7 +33,13 @@ def recorded_overrides(run: Path) -> list[str]:
     try:
         began = json.loads(path.read_text())
         groups = [f"{group}.{name}={value}" for group in ("io", "judge") for name, value in began[group].items()]
-        return [f"target={began['target']}", f"op=[{','.join(began['ops'])}]", f"min_gain={began['min_gain']}", *groups]
+        return [
+            f"target={began['target']}",
+            f"op=[{','.join(began['ops'])}]",
+            f"min_gain={began['min_gain']}",
+            f"state={began['state']}",
+            *groups,
+        ]
     except (ValueError, KeyError, TypeError) as error:
         raise UsageError(f"{path}: not the record of a search ({error!r})") from error
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from baseline.errors import UsageError
 from baseline.policy import IoPolicy
 from baseline.tolerance import Tolerance
+from harness.cache_state import STATES, WARM
 from harness.isolation import BEST, REQUIRED
 from harness.tolerance import FACTOR
 
@@ -28,6 +29,7 @@ class SearchSettings:
     ops: those whose kernels the search may change; "io" stands for the I/O policy.
     io: the I/O policy to start from, the fields of `baseline.policy.IoPolicy`.
     judge: the limits that decide what is right, those of conf/judge.
+    state: of the page cache when a decode begins, one of `harness.cache_state.STATES`.
     minutes: for the search itself; a candidate that has begun is finished, and the confirmation comes after it.
     min_gain: the least gain worth keeping, 0.02 is 2 %. timeout_s: wall time of one child process.
     candidates: ends the search after this many, whatever the time.
@@ -43,6 +45,7 @@ class SearchSettings:
     ops: tuple[str, ...] = (*OPS, "io")
     io: Mapping[str, int | str] = field(default_factory=lambda: DEFAULT_IO)
     judge: Mapping[str, float] = field(default_factory=lambda: DEFAULT_JUDGE)
+    state: str = WARM
     minutes: float = 3.0
     min_gain: float = 0.02
     timeout_s: float = 60.0
@@ -68,6 +71,8 @@ class SearchSettings:
         for name in DEFAULT_JUDGE:
             if not self.judge[name] > 0:
                 raise UsageError(f"judge.{name} must be more than 0, got {self.judge[name]}")
+        if self.state not in STATES:
+            raise UsageError(f"state must be {', '.join(STATES)}, got {self.state!r}")
         if self.min_gain < 0:
             raise UsageError(f"min_gain must be 0 or more, got {self.min_gain}")
         if self.candidates is not None and self.candidates < 0:

@@ -168,7 +168,7 @@ class Engine:
     def decode(self, prompt: Sequence[int], n: int) -> Decoded:
         """Greedily decode n tokens after `prompt`, however the text would end."""
         start = time.perf_counter()
-        steps = self._steps(prompt)
+        steps = self.steps(prompt)
         outputs = [next(steps)]
         token_s: list[float] = []
         prefilled = time.perf_counter()
@@ -179,8 +179,8 @@ class Engine:
         logits = np.stack(outputs)
         return Decoded([int(row.argmax()) for row in logits], logits, prefilled - start, token_s)
 
-    def _steps(self, prompt: Sequence[int]) -> Iterator[np.ndarray[Any, np.dtype[np.float32]]]:
-        """The logits [vocab] after the prompt, then after each greedy token."""
+    def steps(self, prompt: Sequence[int]) -> Iterator[np.ndarray[Any, np.dtype[np.float32]]]:
+        """The logits [vocab] after the prompt, then after each greedy token, without end."""
         cache = make_prompt_cache(self.model)
         head, last = list(prompt[:-1]), list(prompt[-1:])
         for start in range(0, len(head), PREFILL_STEP):

@@ -17,7 +17,7 @@ from baseline.engine import Engine, IoPolicy, load_resident
 from baseline.engine.experts import StreamingExperts, one_token
 from baseline.variant import Choice, parse_variant
 from harness.bench.reads import read_experts
-from harness.engine_job import decode_speed
+from harness.cache_state import expert_files, warm
 
 ALLOWANCE = 400_000_000  # bytes beside weights and expert buffers, in DESIGN's bound
 Choices = Mapping[str, tuple[str, Mapping[str, int]]]
@@ -54,8 +54,7 @@ class Streamed:
         self.top_k = self.engine.experts[0].group // len(self.engine.experts)
         self.vocabulary = int(self.engine.logits([0]).shape[-1])
         self.random = np.random.default_rng(0)
-        for layer in self.engine.manifest.layers:
-            into_page_cache(packed / layer.file)
+        warm(expert_files(packed))
 
     def configure(self, io: Mapping[str, int | str]) -> None:
         """Another I/O policy. The same one again keeps what is compiled, and the pages that are mapped."""
@@ -66,7 +65,7 @@ class Streamed:
     def decode(self, io: Mapping[str, int | str], tokens: int) -> float:
         """Tokens/s of a greedy decode after a prompt of 4 random tokens; the first token, a prefill, is not in it."""
         self.configure(io)
-        return decode_speed(self.engine, self._prompt(4), tokens + 1)
+        return tokens / sum(self.engine.decode(self._prompt(4), tokens + 1).token_s)
 
     def prefill(self, io: Mapping[str, int | str], tokens: int) -> float:
         """Tokens/s of the prefill of a prompt of random tokens."""
@@ -163,11 +162,3 @@ def peak_bytes() -> int:
     if sys.platform == "linux":  # ru_maxrss would begin at the size of the process that started this one
         return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) * 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-
-
-def into_page_cache(path: Path) -> None:
-    """Read a file through, in small pieces."""
-    piece = bytearray(1 << 20)
-    with path.open("rb", buffering=0) as stream:
-        while stream.readinto(piece):
-            pass

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from harness import confirm, judge
 from harness.measure import EnginePlan
 
-PLAN = EnginePlan(blocks=3, tokens=2, prompt=1, timeout_s=300.0)  # an interval needs 3 blocks
+PLAN = EnginePlan(blocks=(3, 3), tokens=2, prompt=1, timeout_s=300.0)
 
 
 def shorten(patch: Callable[[object, str, object], None]) -> None:
     """Makes all engine runs as short as PLAN, with `setattr` or with what puts things back after a test."""
-    patch(judge, "EnginePlan", lambda blocks=PLAN.blocks: dataclasses.replace(PLAN, blocks=blocks))
+    patch(judge, "EnginePlan", lambda gain, state: dataclasses.replace(PLAN, gain=gain, state=state))
     patch(confirm, "ENGINE", PLAN)

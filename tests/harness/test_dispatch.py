@@ -26,7 +26,7 @@ from harness.targets import Cpu
 from tests.harness.conftest import KERNELS
 from tests.harness.variants import FAST, write_variant
 
-UNTIMED = EnginePlan(blocks=0)
+UNTIMED = EnginePlan(blocks=(0, 0))
 
 
 @pytest.fixture

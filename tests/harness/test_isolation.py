@@ -244,7 +244,7 @@ def engine_arm(kernels, qmatvec="plain"):
 def run(kernels, cache, packed, golden, folder, name):
     setting = EngineSetting(packed, kernels, cache, "cpu")
     arms = engine_arm(kernels), engine_arm(kernels, name)
-    return run_engine(*arms, load(golden), setting, folder, 120.0, EnginePlan(blocks=3, tokens=2, prompt=1))
+    return run_engine(*arms, load(golden), setting, folder, 120.0, EnginePlan(blocks=(3, 3), tokens=2, prompt=1))
 
 
 def test_the_engine(kernels, cache, packed, golden, tmp_path):
