@@ -14,6 +14,7 @@ from baseline.durable import code_hash
 from baseline.targets.compiler import BuildError
 from baseline.variant import Choice
 from harness.candidate import Built, Failure, Status
+from harness.launch import code_file
 from harness.targets import Backend, Entry
 
 SHARDS = min(os.cpu_count() or 1, 4)  # compilers that run side by side, each with a share of the shapes
@@ -72,11 +73,6 @@ def build(choice: Choice, contract: Contract, backend: Backend, cache: Path) -> 
     }
     code = {path: code_hash(Path(path)) for path in sorted({code_file(entry) for entry in entries.values()})}
     return Built(time.perf_counter() - started), OpLibrary(choice, contract, backend, entries, code)
-
-
-def code_file(entry: Entry) -> str:
-    """The file that a built kernel is loaded from: a library or, where Apple's compiler makes one, the source."""
-    return str(entry.get("library", entry.get("path")))
 
 
 def combined(code: Mapping[str, str]) -> str:

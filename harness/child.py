@@ -44,7 +44,7 @@ def check(job: Job) -> dict[str, Any]:
     """
     outputs: dict[str, Array] = {}
     reports: list[dict[str, Any]] = []
-    code = {path: code_hash(Path(path)) for path in job["code"]}
+    code = {path: code_hash(Path(path)) for path in sorted({*map(launch.code_file, job["calls"])})}
     with np.load(job["inputs"]) as arrays:
         begin(job, max(call.get("threads", 1) for call in job["calls"]))
         for number, call in enumerate(job["calls"]):

@@ -23,8 +23,9 @@ from baseline.questions import Answers, Prompt, Questions
 from baseline.targets.compiler import BuildError
 from baseline.tolerance import Tolerance
 from baseline.variant import Choice
-from harness.build import code_file, first_error
+from harness.build import first_error
 from harness.candidate import Dispatched, Failure, Status
+from harness.launch import code_file
 from harness.targets import Backend
 
 FAR = 100.0  # times the golden tolerance: no rounding makes such a difference

@@ -60,6 +60,11 @@ class CpuLaunch(Launch):
         return float(self._kernel.run(*addresses, self._dims)[0])
 
 
+def code_file(call: Mapping[str, Any]) -> str:
+    """The file that a kernel is loaded from: a library or, where Apple's compiler makes one, the source."""
+    return str(call.get("library", call.get("path")))
+
+
 def load(call: Mapping[str, Any]) -> Launch:
     """The kernel that a job's call names (`OpLibrary.call`)."""
     if call["backend"] == "cpu":

@@ -50,6 +50,7 @@ def search(settings: SearchSettings, observer: Observer | None = None) -> Summar
             study.recover(ledger.rows)
             proposer = Mutate(study, variants, parts)
             champion = climb(judge, proposer, seed, champion, run, ledger, started)
+            run.seal.check(thoroughly=True)
             if target.measures:
                 observer.on_stage(champion, Stage.CONFIRM)
                 confirmed = confirm(judge, champion, seed, run.scratch_of(champion.id))

@@ -128,7 +128,7 @@ def _job(library: OpLibrary, listed: list[Trial], inputs: list[dict[str, Array]]
         for i, (trial, given) in enumerate(zip(listed, inputs, strict=True))
     ]
     files = {kind: str((folder / f"check.{kind}.npz").resolve()) for kind in ("inputs", "outputs")}
-    return {"kind": "check", "device": library.backend.device, "code": [*library.code], "calls": calls, **files}
+    return {"kind": "check", "device": library.backend.device, "calls": calls, **files}
 
 
 def output_arrays(contract: Contract, case: Case) -> list[dict[str, object]]:

@@ -173,15 +173,16 @@ class Tamperer(Recorder):
 
 
 def unnoticed(path):
-    """Changes a file's last byte, but neither its size nor its time."""
-    stat, content = path.stat(), path.read_bytes()
-    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    """Changes a byte, but neither the size nor the time."""
+    stat, content = path.stat(), bytearray(path.read_bytes())
+    content[21] ^= 1  # of a contract: in its summary
+    path.write_bytes(content)
     os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
 
 
 @pytest.mark.parametrize("name", ["golden record", "contracts", "oracle"])
 def test_what_judges_must_not_change_during_a_search(name, settings, kernels, golden, tmp_path, monkeypatch):
-    """It stops before the candidate is kept, whatever the file's time says."""
+    """It stops before the candidate is kept or the champion confirmed, whatever the file's time says."""
     oracle = shutil.copy(baseline.reference.__file__, tmp_path)
     monkeypatch.setattr(baseline.reference, "__file__", oracle)
     settings = dataclasses.replace(settings, golden=shutil.copytree(golden, tmp_path / "golden"))
@@ -195,7 +196,7 @@ def test_what_judges_must_not_change_during_a_search(name, settings, kernels, go
         search(settings, tamperer)
     rows = load_rows(settings.run / "ledger.tsv")
     assert all(row.status is not Status.KEPT for row in rows[1:])
-    with pytest.raises(UsageError, match=f"began with {name}"):
+    with pytest.raises((UsageError, CheckError), match=f"began with {name}|golden.safetensors is corrupt"):
         search(dataclasses.replace(settings, resume=True))
 
 

@@ -55,7 +55,8 @@ def _build(choice: Choice, folder: Path, cases: list[Case]) -> OpLibrary:
     """A choice for a few cases alone."""
     contract = CONTRACTS[choice.variant.op]
     entries = Cpu().build(choice, contract, [case.constants for case in cases], folder)
-    return OpLibrary(choice, contract, Cpu(), {key_of(c.constants): e for c, e in zip(cases, entries, strict=True)})
+    by_key = {key_of(c.constants): e for c, e in zip(cases, entries, strict=True)}
+    return OpLibrary(choice, contract, Cpu(), by_key, {})
 
 
 @functools.cache
