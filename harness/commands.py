@@ -306,24 +306,28 @@ def _engine(config: Config) -> "tuple[Engine, PackedModel]":
     from baseline.engine import Engine, IoPolicy
     from harness.models import packed_model
 
+    given = _configuration(config)  # before a model is packed: this may be what is wrong
+    IoPolicy(**given[1])
     packed = packed_model(config.model, say)
-    choices, io, kernels = _chosen(config, packed.fingerprint)
+    choices, io, kernels = _chosen(config, given, packed.fingerprint)
     engine = Engine.load(packed.folder, config.dtype, config.top_k)
     engine.configure(choices, IoPolicy(**io), kernels=kernels, cache=cache_folder() / "build")
     return engine, packed
 
 
-def _chosen(config: Config, fingerprint: str) -> "tuple[dict[str, Choice], dict[str, Any], Path]":
-    """The kernels, the I/O settings and the folder of the kernels: the `configuration` option's, else those applied for
-    the target and the model, else MLX's own ops and `io`."""
+def _chosen(
+    config: Config, given: "tuple[dict[str, Choice], dict[str, Any]]", fingerprint: str
+) -> "tuple[dict[str, Choice], dict[str, Any], Path]":
+    """The kernels, the I/O settings and the folder of the kernels: those `given`, or without a `configuration` option
+    those that were applied for the target and the model."""
     from harness.applied import applied
     from harness.config import Io, load_config
 
     default = applied(config.target.name, fingerprint) if config.configuration is None else None
     if default is None:
-        return (*_configuration(config), data_folder("kernels"))
-    given: Io = config.io
-    io = asdict(given) if given != load_config([]).io else asdict(given) | dict(default.configuration.io)
+        return (*given, data_folder("kernels"))
+    own: Io = config.io
+    io = asdict(own) if own != load_config([]).io else asdict(own) | dict(default.configuration.io)
     say(f"with what was applied: {default.folder}")
     return default.choices(), io, default.kernels
 

@@ -19,8 +19,14 @@ def run(job: Mapping[str, Any]) -> dict[str, Any]:
     Path(job["started"]).touch()  # a candidate's I/O policy may fail
     for arm in job["arms"].values():
         warm_up(engine, job, arm["io"], job["prompt"])
-    begin(job, max(c.threads for arm in job["arms"].values() for c in choices(arm["choices"]).values()))
+    begin(job, max(threads(arm) for arm in job["arms"].values()))
     return listen(answers, Arms(engine, job), job["timeout_s"])
+
+
+def threads(arm: Mapping[str, Any]) -> int:
+    """The most that a kernel of an arm runs on; those for a GPU run on none of ours."""
+    own = (choice for choice in choices(arm["choices"]).values() if choice.variant.target == "cpu")
+    return max((choice.threads for choice in own), default=1)
 
 
 class Arms:

@@ -1,14 +1,13 @@
 """What a search measures before its first candidate: how fast anything can be on this machine."""
 
+import shutil
 from pathlib import Path
 
-from baseline.contract import Contract
 from baseline.errors import CheckError
-from baseline.variant import Choice, parse_variant
+from baseline.variant import SUFFIXES, Choice, parse_variant
 from harness.build import OpLibrary, build
 from harness.contestant import Contestant
 from harness.physics import Floor, floor
-from harness.targets import Backend
 from harness.timed_check import TimedCheck
 
 NOOP = """/*---
@@ -30,7 +29,7 @@ def measure_floor(plain: OpLibrary, gbps: float | None, inputs: Path, folder: Pa
 
     `plain` is any kernel of the op for the backend that is timed; None where the memory could not be measured.
     """
-    library = _noop(plain.contract, plain.backend, folder, cache)
+    library = _noop(plain, folder, cache)
     with Contestant({NAME: library}, inputs, folder, TIMEOUT_S) as empty:
         empty.ready()
         activations = TimedCheck(library, inputs, folder, {}, 1.0).draw(LAUNCHES)
@@ -42,9 +41,13 @@ def measure_floor(plain: OpLibrary, gbps: float | None, inputs: Path, folder: Pa
     return floor(plain.contract, seconds, gbps)
 
 
-def _noop(contract: Contract, backend: Backend, folder: Path, cache: Path) -> OpLibrary:
-    source = folder / f"{contract.op}.noop"
+def _noop(plain: OpLibrary, folder: Path, cache: Path) -> OpLibrary:
+    contract, backend = plain.contract, plain.backend
     target, launch = HEADER[backend.name]
+    home = folder / "noop" / contract.op  # laid out as kernels are: a child finds the contract above the file
+    source = home / target / f"noop{SUFFIXES[target]}"
+    source.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(plain.choice.variant.path.parents[1] / "contract.yaml", home / "contract.yaml")
     source.write_text(NOOP.format(op=contract.op, target=target, launch=launch))
     built, library = build(Choice.defaults(parse_variant(source, contract)), contract, backend, cache)
     if library is None:

@@ -15,10 +15,10 @@ from mlx.utils import tree_flatten
 
 from baseline.shapes import build, make_shape
 from harness.bench import engine, rivals
-from harness.bench.actors import into_page_cache
 from harness.bench.llama_models import BLOCK, Fill, Model, Touched, dense, mixture
 from harness.bench.pages import PAGE, Pages, bytes_read, forget, joined
 from harness.bench.rivals import Rival
+from harness.cache_state import warm
 from tests.models import TINY_MOE
 
 QUARTER = {"warm": [20.0, 40.0], "mapped": [30.0, 30.0], "cold": [10.0, 10.0]}
@@ -103,7 +103,7 @@ def mapped(tmp_path):
 def test_pages_go_and_the_others_stay(mapped):
     path, content = mapped
     pages, rest = Pages(path, [(256 * PAGE, 768 * PAGE)]), Pages(path, [(0, 128 * PAGE)])
-    into_page_cache(path)
+    warm([path])
     path.unlink()
     assert (pages.cached(), rest.cached()) == (512, 128)
     try:
@@ -119,7 +119,7 @@ def test_pages_go_and_the_others_stay(mapped):
 @linux
 def test_pages_that_stay_are_an_error(mapped, monkeypatch):
     pages = Pages(mapped[0], [(0, 1024 * PAGE)])
-    into_page_cache(mapped[0])
+    warm([mapped[0]])
     monkeypatch.setattr("os.posix_fadvise", lambda *_: None)
     with pytest.raises(RuntimeError, match="1024 of 1024 pages cannot be dropped"):
         pages.drop()
@@ -184,7 +184,7 @@ def actor(answers: dict[str, Any]) -> Any:
 
 def decode_rows(llama: Rival) -> list[Any]:
     """Rows of an engine that decodes 10 tokens/s, with no mlx-lm beside it."""
-    bench: Any = SimpleNamespace(io={}, dtype="float32")
+    bench: Any = SimpleNamespace(io={}, dtype="float32", kernels_named=str)
     return list(
         engine.decode_rows(bench, actor({"decode": 10.0}), actor({"decode": 10.0}), Rival(None, "no memory"), llama, 2)
     )

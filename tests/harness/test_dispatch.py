@@ -2,7 +2,8 @@
 
 import dataclasses
 import json
-import time
+import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,13 +15,11 @@ from baseline.samples import sample_inputs
 from baseline.variant import Choice, list_variants, parse_variant
 from harness import dispatch, engine_job, launch, measure, targets
 from harness.candidate import IO, KernelSpec, Stage, Status
-from harness.dispatch import Proof
 from harness.judge import Judge
 from harness.ledger import load_rows
 from harness.loop import search, seed_candidate, usable_variants
 from harness.measure import EnginePlan
 from harness.progress import Silent
-from harness.sandbox import ChildResult, ChildStatus
 from harness.settings import OPS, SearchSettings
 from harness.targets import Cpu
 from tests.harness.conftest import KERNELS
@@ -50,17 +49,31 @@ def engine(settings, tmp_path):
     return run
 
 
+class InProcess:
+    """An engine's child that is none: its job runs here, where a test can get at it."""
+
+    def __init__(self, job, who, folder, timeout_s):
+        self.arms, self.pid = engine_job.Arms(Engine.load(Path(job["packed"])), job), os.getpid()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        pass
+
+    def ready(self):
+        pass
+
+    def fetch(self):
+        pass
+
+    def ask(self, what, **arguments):
+        return json.loads(json.dumps(getattr(self.arms, what)(**arguments)))
+
+
 @pytest.fixture
 def in_process(monkeypatch):
-    """The engine's job runs here, where a test can get at it."""
-
-    def run(job, folder, timeout_s):
-        started = time.perf_counter()
-        paths = {"started": str(folder / "engine.started")}
-        payload = (engine_job.instances if job["kind"] == "model" else engine_job.run)({**job, **paths})
-        return ChildResult(ChildStatus.OK, time.perf_counter() - started, payload=json.loads(json.dumps(payload)))
-
-    monkeypatch.setattr(measure, "run_child", run)
+    monkeypatch.setattr(measure, "Conversation", InProcess)
 
 
 @pytest.mark.parametrize("op", OPS)
@@ -119,7 +132,10 @@ def test_an_engine_that_runs_something_else_is_found_out(op, engine, in_process,
 
 
 def test_other_code_is_found_out(engine, monkeypatch):
-    monkeypatch.setattr("harness.judge.prepare", lambda choices, *rest: Proof(dict.fromkeys(choices, ("0", "1"))))
+    def other(choices, *rest):
+        return dataclasses.replace(dispatch.prove(choices, *rest), code=dict.fromkeys(choices, ("0", "1")))
+
+    monkeypatch.setattr("harness.judge.prove", other)
     failure = engine("qmatvec").failure
     assert failure.status is Status.WRONG and failure.reason.endswith("qmatvec was loaded from other code")
 

@@ -14,14 +14,17 @@ import pytest
 from baseline.errors import UsageError
 from baseline.golden import load
 from baseline.policy import IoPolicy
+from baseline.tolerance import Tolerance
 from baseline.variant import Choice, parse_variant
 from harness import isolation, landlock, macos, sandbox, seccomp
+from harness.conversation import Conversation, Ended
+from harness.dispatch import Proof
 from harness.isolation import Access, Layers, Limits
 from harness.loop import search
 from harness.measure import EngineArm, EnginePlan, EngineSetting, run_engine
 from harness.paths import bundled_golden
 from harness.run_folder import RunFolder
-from harness.sandbox import ChildStatus, end_child, environment, run_child, start_child
+from harness.sandbox import ChildStatus, environment, run_child
 from harness.settings import OPS, SearchSettings
 from tests.harness import variants
 from tests.harness.entry_points import RIGHT, check_job, compile_entry
@@ -222,17 +225,17 @@ def test_a_contestant(tmp_path, what):
     given = check_job(tmp_path, library, X)
     call = given["calls"][0]
     job = {"kind": "contest", "device": "cpu", "inputs": given["inputs"], "input_order": ["x"]}
-    job |= {"outputs": call["outputs"], "copies": 2, "call": call}
-    child = start_child(job, tmp_path, 20.0, talk=True)
-    try:
-        assert json.loads(child.stdout.readline()) == {"ready": 2}
-        child.stdin.write(json.dumps({"do": "run", "with": {"launches": 3}, "number": 1}).encode() + b"\n")
-        child.stdin.close()
-        answer = child.stdout.readline()
-        status = end_child(child, 20.0)
-        assert (sandbox.child_result("contest", tmp_path, status, 1.0).reason == reason) if reason else answer
-    finally:
-        end_child(child, 0)
+    job |= {"outputs": call["outputs"], "copies": 2, "arms": {"it": call}, "calls": [call]}
+    with Conversation(job, ("it",), tmp_path, 20.0) as child:
+        child.ready()
+        np.savez(child.scratch / "x.npz", x=np.stack([X, X]))
+        child.ask("prepare", arm="it", file=str(child.scratch / "x.npz"))
+        if not reason:
+            assert child.ask("run", arm="it")["seconds"] > 0
+            return
+        with pytest.raises(Ended) as ended:
+            child.ask("run", arm="it")
+        assert ended.value.result.reason == reason
 
 
 def engine_arm(kernels, qmatvec="plain"):
@@ -242,9 +245,11 @@ def engine_arm(kernels, qmatvec="plain"):
 
 
 def run(kernels, cache, packed, golden, folder, name):
-    setting = EngineSetting(packed, kernels, cache, "cpu")
+    setting = EngineSetting(packed, kernels, cache, "cpu", Tolerance())
     arms = engine_arm(kernels), engine_arm(kernels, name)
-    return run_engine(*arms, load(golden), setting, folder, 120.0, EnginePlan(blocks=(3, 3), tokens=2, prompt=1))
+    return run_engine(
+        *arms, load(golden), setting, folder, 120.0, EnginePlan(blocks=(3, 3), tokens=2, prompt=1), Proof({})
+    )
 
 
 def test_the_engine(kernels, cache, packed, golden, tmp_path):

@@ -41,7 +41,7 @@ class Recorder:
     """An observer that remembers what it was told."""
 
     def __init__(self):
-        self.stages, self.rows, self.champions = [], [], []
+        self.stages, self.rows, self.champions, self.noises = [], [], [], []
 
     def on_stage(self, candidate, stage):
         self.stages.append((candidate.id, stage))
@@ -51,6 +51,9 @@ class Recorder:
 
     def on_champion(self, candidate, row):
         self.champions.append(candidate.id)
+
+    def on_noise(self, run):
+        self.noises.append(run)
 
 
 @pytest.fixture
