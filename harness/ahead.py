@@ -1,5 +1,6 @@
 """The candidate after the one that is measured: proposed early, so that its kernels are built meanwhile."""
 
+import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
@@ -86,11 +87,13 @@ class Ahead:
             spec = candidate.configuration.kernels[candidate.changed]
             self._build = self._pool.submit(self._judge.build, candidate.changed, spec)
 
-    def finish(self) -> None:
-        """Waits for the build: it shall not disturb, nor be done twice."""
+    def finish(self) -> float:
+        """Waits for the build: it shall not disturb, nor be done twice. The seconds that it took to wait."""
+        started = time.monotonic()
         if self._build is not None:
             self._build.exception()
             self._build = None
+        return time.monotonic() - started
 
     def __enter__(self) -> "Ahead":
         return self

@@ -1,7 +1,7 @@
 """The confirmation: the champion against the seed again, in fresh processes. Only these figures are reported."""
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from harness.judge import Judge
 from harness.keep import MOST_BLOCKS
 from harness.measure import EnginePlan
 
-BENCH = ContestPlan(blocks=(20, MOST_BLOCKS), budget_s=6.0)
+BENCH = ContestPlan(blocks=(12, MOST_BLOCKS), budget_s=4.0)
 ENGINE = EnginePlan(blocks=(12, 30), tokens=16, timeout_s=1800.0)  # the whole golden record: minutes on a slow machine
 
 
@@ -47,6 +47,7 @@ class Summary:
         shapes; 1.0 when nothing was kept. None, as `confirmed` is, when the search was interrupted before its
         confirmation, or could not measure.
     unmeasured: candidates that are right and clean and wait for a machine that can time them.
+    costs: seconds by what they were spent on (`harness.costs`). noise: the A/A runs (`harness.aa`).
     next: the command that goes on with the search, and where; '' when it is complete.
     """
 
@@ -61,6 +62,8 @@ class Summary:
     interrupted: bool
     next: str
     seconds: float
+    costs: Mapping[str, float] = field(default_factory=dict)
+    noise: Sequence[Mapping[str, Any]] = ()
     cost_usd: float = 0.0
 
     def to_json(self) -> dict[str, Any]:
@@ -81,7 +84,7 @@ def confirm(judge: Judge, champion: Candidate, seed: Candidate, folder: Path) ->
         if built.failure is not None:
             raise CheckError(f"champion {champion.id} no longer builds: {op}/{spec.variant}")
         benched = judge.bench(op, seed.configuration, libraries[-1], folder, BENCH)
-        if benched.speedup is None:
+        if benched.speedup is None or benched.failure is not None:
             raise CheckError(f"champion {champion.id} did not confirm: {op} {_reason(benched.failure)}")
         ops[op] = benched.speedup
     result = judge.engine(

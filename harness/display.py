@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from baseline.pack import Progress as OnBytes
+from harness import costs
 from harness.aa import SelfContest
 from harness.candidate import Candidate, Speedup, Stage, Status
 from harness.confirm import Summary
@@ -146,6 +147,7 @@ def print_summary(summary: Summary, chart: Path | None) -> None:
         out.print(f"end to end: {slow:.1f} to {fast:.1f} tokens/s; largest KL {summary.confirmed.max_kl:.1e}")
         if summary.confirmed.cache_use is not None:
             out.print(summary.confirmed.cache_use.text())
+    out.print(costs.line(summary.costs), soft_wrap=True)
     for line in left(summary):
         out.print(line, soft_wrap=True)
     out.print(f"record: {summary.run}" + (f"   chart: {chart}" if chart else ""), soft_wrap=True)

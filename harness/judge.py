@@ -80,6 +80,7 @@ class Judge:
     floors: dict[str, Floor] = field(init=False, default_factory=dict)
     watch: Watch = field(init=False)
     champion: Configuration = field(init=False)  # that the A/A runs are of
+    waited_s: float = 0.0  # for builds that were begun before their candidate came up
 
     def __post_init__(self) -> None:
         """Loads the golden record. UsageError or CheckError when it, or the packed model, is not what it should be."""

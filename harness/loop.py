@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 
 from optuna.exceptions import StorageInternalError
 
@@ -11,6 +12,7 @@ from harness import isolation, targets
 from harness.ahead import Ahead, Queue
 from harness.candidate import IO, Candidate, Configuration, KernelSpec, Stage, Status, identify
 from harness.confirm import Confirmed, Summary, confirm, headline
+from harness.costs import Laps, costs
 from harness.judge import Judge
 from harness.ledger import Ledger, Row, latest, unmeasured
 from harness.progress import Observer, Silent
@@ -34,7 +36,7 @@ def search(settings: SearchSettings, observer: Observer | None = None) -> Summar
     that is none, no compiler, or a missing layer of a required sandbox; CheckError when one of them is damaged, the
     seed is not sound, what it is judged by changes during the search, or the champion does not confirm.
     """
-    started = time.monotonic()
+    started, laps = time.monotonic(), Laps()
     observer = observer or Silent()
     isolation.require(settings.sandbox)
     target = targets.here(settings.target)
@@ -43,18 +45,22 @@ def search(settings: SearchSettings, observer: Observer | None = None) -> Summar
     judge = Judge(settings, target, variants, observer, settings.run / "scratch")
     run = RunFolder(settings)
     with Ledger(run.ledger) as ledger:
-        interrupted, confirmed = False, None
+        interrupted, confirmed, before = False, None, 0
         try:
             seed, champion = start(judge, run, ledger, started)
+            before = len(ledger.rows)
+            laps.end("opening")
             study = Study(run.study, settings.seed)
             study.recover(ledger.rows)
             proposer = Mutate(study, variants, parts)
             champion = climb(judge, proposer, seed, champion, run, ledger, started)
+            laps.end("search")
             run.seal.check(thoroughly=True)
             if target.measures:
                 observer.on_stage(champion, Stage.CONFIRM)
                 confirmed = confirm(judge, champion, seed, run.scratch_of(champion.id))
                 run.seal.check(thoroughly=True)
+                laps.end("confirmation")
         except StorageInternalError as error:  # SQLite's: a full disk, for one
             raise UsageError(f"{run.study}: {error}") from None
         except KeyboardInterrupt:
@@ -62,6 +68,8 @@ def search(settings: SearchSettings, observer: Observer | None = None) -> Summar
                 raise
             interrupted = True
         summary = summarise(ledger.rows, settings, target, confirmed, interrupted, time.monotonic() - started)
+        spent = costs(laps, ledger.rows[before:], judge.waited_s)
+        summary = replace(summary, costs=spent, noise=judge.watch.to_json())
     run.write("summary.json", summary.to_json())
     return summary
 
@@ -86,7 +94,7 @@ def climb(
             candidate = queue.take(champion, ledger.rows, judge.variants)
             if candidate is None:
                 break
-            ahead.finish()
+            judge.waited_s += ahead.finish()
             ahead.start(queue.peek(champion, ledger.rows, candidate))
             row = evaluate(judge, candidate, champion, run, ledger, started)
             queue.observe(row)
