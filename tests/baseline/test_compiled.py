@@ -55,7 +55,7 @@ def test_the_outputs_are_those_of_a_graph_built_for_each_token(tiny: Path, cache
 def test_two_texts_in_turn_keep_their_own_caches(tiny: Path, cache: Path) -> None:
     engine = configured(Engine.load(tiny), cache)
     alone = [engine.decode(prompt, 4).logits for prompt in (PROMPT[:7], PROMPT[9:])]
-    steps = [engine._steps(prompt) for prompt in (PROMPT[:7], PROMPT[9:])]
+    steps = [engine.steps(prompt) for prompt in (PROMPT[:7], PROMPT[9:])]
     found = [[next(step) for step in steps] for _ in range(4)]
     for text, wanted in enumerate(alone):
         assert np.array_equal(np.stack([rows[text] for rows in found]), wanted)
