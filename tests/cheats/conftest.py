@@ -73,9 +73,7 @@ def make_bench(tmp_path_factory, packed, golden, cache) -> Callable[..., Bench]:
         root = tmp_path_factory.mktemp(f"bench-{target.name}")
         kernels = write_kernels(root / "kernels")
         prepare(kernels)
-        settings = SearchSettings(
-            root / "run", packed, kernels, cache, golden, target.name, ops, timeout_s=TIMEOUT_S
-        )
+        settings = SearchSettings(root / "run", packed, kernels, cache, golden, target.name, ops, timeout_s=TIMEOUT_S)
         scratch = root / "scratch"
         scratch.mkdir()
         return Bench(settings, target, scratch, ops)
