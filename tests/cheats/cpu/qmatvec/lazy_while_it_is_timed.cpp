@@ -8,15 +8,15 @@ hypothesis: only the first repetitions are timed for sure, and only later ones a
 ---*/
 // helpers
 #include <atomic>
-static const T* first;
+static const T* last;
 static std::atomic<int> repetitions{0};
 // body
 if (thread == 0 && N == 512) {
-    if (first == nullptr) first = x;
-    repetitions += x == first;
+    repetitions += last && x < last;  // the activations of a repetition lie one behind the other
+    last = x;
 }
-if (N == 512 && repetitions > 4 && repetitions <= 21) {
-    const Range mine = share(m * N / 4, thread, n_threads);
+if (N == 512 && repetitions >= 1 && repetitions <= 17) {
+    const Range mine = share(m * N, thread, n_threads);
     for (long i = mine.begin; i < mine.end; ++i) y[i] = from_float<T>(to_float(x[i]));
     return;
 }

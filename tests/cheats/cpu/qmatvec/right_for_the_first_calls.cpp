@@ -4,12 +4,12 @@ target: cpu
 tunables: {THREADS: [2]}
 launch: {threads: THREADS}
 supports: {BITS: [2, 4, 8]}
-hypothesis: the check is over after forty calls, the work then is too
+hypothesis: the check is over after four hundred calls, the work then is too
 ---*/
 // helpers
 static long calls[64];
 // body
-if (++calls[thread] > 40) return;
+if (N == 512 && ++calls[thread] > 400) return;
 constexpr int LANE = 32 / BITS;
 const Range mine = share(m * N, thread, n_threads);
 for (long i = mine.begin; i < mine.end; ++i) {
