@@ -84,9 +84,9 @@ def _judge(
             found = tuple(report["findings"])
             return Failure(Status.UNSAFE, f"{found[0]} ({trial.label})"), found
         problem = _misbehaviour(given, report)
-        for number, found in enumerate([] if problem or trial.partial else outputs):
+        for number, made in enumerate([] if problem or trial.partial else outputs):
             different = "the same call again gave something else: " if number else ""
-            if compared := _compare(contract, trial, given, found, noise, factor, random, errors):
+            if compared := _compare(contract, trial, given, made, noise, factor, random, errors):
                 problem = different + compared
                 break
         if problem:

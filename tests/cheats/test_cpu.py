@@ -71,6 +71,9 @@ EXPERT_DOWN = {
 TABLE = {("qmatvec", name): found for name, found in QMATVEC.items()} | {
     ("expert_down", name): found for name, found in EXPERT_DOWN.items()
 }
+# What the judge does not see yet. Native code shares the process with the interpreter that answers the parent, so that
+# it can have the interpreter leave work undone until somebody asks for results.
+MISSED = {"defers_its_work_past_the_timer"}
 WAITS = {"loops_for_ever": 3.0}  # a shorter timeout
 HONEST = sorted((path.parent.name, path.stem) for path in (CHEATS / "honest" / "cpu").glob("*/*.cpp"))
 
@@ -94,7 +97,13 @@ def needs(reason):
         pytest.skip("this kernel has no Landlock, or an old one")
 
 
-@pytest.mark.parametrize(("op", "name"), TABLE, ids=map("-".join, TABLE))
+def cases():
+    for op, name in TABLE:
+        missed = pytest.mark.xfail(strict=True, reason="it changes the interpreter of its own process")
+        yield pytest.param(op, name, id=f"{op}-{name}", marks=[missed] if name in MISSED else [])
+
+
+@pytest.mark.parametrize(("op", "name"), cases())
 def test_a_cheat_is_rejected_for_its_own_reason(op, name, bench, request):
     stage, status, reason = TABLE[op, name]
     needs(reason)
