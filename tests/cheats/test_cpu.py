@@ -110,7 +110,7 @@ def test_a_cheat_is_rejected_for_its_own_reason(op, name, bench, request):
     if name == "allocates_without_end":
         request.getfixturevalue("little_memory")
     verdict = bench.judged(CHEATS / "cpu" / op / f"{name}.cpp", op, WAITS.get(name, TIMEOUT_S), stage)
-    assert (verdict.stage, verdict.status) == (stage, status), verdict.failure
+    assert (verdict.stage, verdict.status) == (stage, status), verdict.failure or verdict.benched
     assert reason in verdict.failure.reason
 
 
