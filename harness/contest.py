@@ -10,6 +10,7 @@ from statistics import median
 
 import numpy as np
 
+from baseline.elements import Array
 from baseline.errors import CheckError
 from baseline.samples import sample_inputs
 from harness.build import OpLibrary
@@ -18,7 +19,7 @@ from harness.contestant import Contestant, Repetition
 from harness.conversation import Ended
 from harness.keep import LEAST_BLOCKS, MOST_BLOCKS, log_ratios, settled, speedup
 from harness.physics import Floor
-from harness.timed_check import TimedCheck
+from harness.timed_check import Taken, TimedCheck
 from harness.tolerance import FACTOR
 from harness.verify import STATUS
 
@@ -27,7 +28,7 @@ REPETITION_S = 0.01  # of the quicker arm at least: a hundred times what asking 
 LONGEST_S = 0.1  # of the slower arm at most
 SLOW = 1.5  # a block that takes so many times the median of those before was disturbed, and is measured again
 PAIRS = 3  # of processes in which a candidate that would be kept wins or does not
-CHECKED = 2  # repetitions whose results are compared: the oracle is slow
+CHECKED = 2  # of the timed repetitions, drawn by lot, whose results are compared: the oracle is slow
 HIDDEN_SHARE, HIDDEN_S = 0.25, 2e-3  # how far an honest process's clock may be from the parent's
 
 
@@ -163,7 +164,7 @@ class Contest:
         end = time.perf_counter() + plan.budget_s
         while len(usual) < most:
             first, second = (CHAMPION, CANDIDATE) if secrets.randbits(1) else (CANDIDATE, CHAMPION)
-            block = [(arm, match.repetition(arm)) for arm in (first, second, second, first)]
+            block = [(arm, match.timed(arm)) for arm in (first, second, second, first)]
             took = sum(found.seconds for _, found in block)
             if len(usual) >= 3 and took > SLOW * median(usual) and samples.again < most:
                 samples.again += 1
@@ -195,25 +196,33 @@ class Match:
         seconds = [min(self.repetition(arm).seconds for _ in range(3)) for arm in (CHAMPION, CANDIDATE)]
         # What asking for them takes is then the same for both.
         self.launches = max(min(math.ceil(REPETITION_S / min(seconds)), int(LONGEST_S / max(seconds))), 1)
-        self._repetitions = 0
-        self._failure: Failure | None = None
+        self._seen = 0  # timed repetitions of the candidate
+        self._taken: dict[int, Taken] = {}
 
     def repetition(self, arm: str) -> Repetition:
         """One, on the parent's clock."""
-        activations = self._check.draw(self.launches)
-        self._processes[arm].prepare(arm, activations)
-        return self._processes[arm].run(arm)
+        return self._run(arm)[0]
+
+    def timed(self, arm: str) -> Repetition:
+        """One that counts. CHECKED of the candidate's are kept, each as likely as the others: nobody knows which when
+        it runs, and none comes after the last that counts."""
+        found, activations = self._run(arm)
+        if arm == CANDIDATE:
+            self._seen += 1
+            place = self._seen - 1 if self._seen <= CHECKED else secrets.randbelow(self._seen)
+            if place < CHECKED:
+                self._taken[place] = self._check.take(self._processes[arm], arm, activations, place)
+        return found
 
     def verdict(self) -> Failure | None:
-        """What is wrong with what the candidate makes in repetitions like those that were timed."""
-        for _ in range(CHECKED):
-            activations = self._check.draw(self.launches)
-            self._processes[CANDIDATE].prepare(CANDIDATE, activations)
-            self._processes[CANDIDATE].run(CANDIDATE)
-            failure = self._check.judge(self._processes[CANDIDATE], CANDIDATE, activations)
-            if failure is not None:
-                return failure
-        return None
+        """What is wrong with what the candidate made in the timed repetitions."""
+        failures = (self._check.judge(taken) for taken in self._taken.values())
+        return next((failure for failure in failures if failure is not None), None)
+
+    def _run(self, arm: str) -> tuple[Repetition, Mapping[str, Array]]:
+        activations = self._check.draw(self.launches)
+        self._processes[arm].prepare(arm, activations)
+        return self._processes[arm].run(arm), activations
 
 
 def _ratios(samples: Samples) -> list[float]:

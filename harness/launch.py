@@ -17,6 +17,7 @@ class Launch(ABC):
     """One kernel and its run-time dims. `repetition_s`: the least that is worth timing with this kernel's clock."""
 
     repetition_s = 0.0
+    repeats = 1  # calls of a check: more where nothing else shows a race
 
     @abstractmethod
     def run(self, inputs: Arrays, outputs: Arrays) -> list[str]:
@@ -37,6 +38,8 @@ class Launch(ABC):
 
 class CpuLaunch(Launch):
     """A C++ kernel, on raw memory."""
+
+    repeats = 20
 
     def __init__(self, call: Mapping[str, Any]) -> None:
         self._kernel = native.CpuKernel(call["library"], call["symbol"], call["threads"])

@@ -5,8 +5,10 @@ No launch gets what another had: to give an earlier answer again is always wrong
 
 import math
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -22,6 +24,15 @@ from harness.tolerance import compare
 from harness.trials import Trial, cut
 
 FRESH_BYTES = 1 << 20  # larger inputs are weights, or a state: the same for all
+
+
+@dataclass(frozen=True)
+class Taken:
+    """What a launch made: its activations, the hashes of its inputs afterwards, the file of its outputs."""
+
+    activations: Mapping[str, Array]
+    hashes: tuple[str, ...]
+    file: Path
 
 
 class TimedCheck:
@@ -47,17 +58,28 @@ class TimedCheck:
     def _is_fresh(self, tensor: Tensor) -> bool:
         return tensor.type in ("T", "float32") and self._given[tensor.name].nbytes <= FRESH_BYTES
 
-    def judge(self, contestant: Contestant, arm: str, activations: Mapping[str, Array]) -> Failure | None:
-        """What is wrong with one of the launches on these activations, the last that were run: nobody knows which."""
+    def take(self, contestant: Contestant, arm: str, activations: Mapping[str, Array], place: int) -> Taken:
+        """What one of the launches on these activations, the last that were run, has made: nobody knows which.
+
+        It is kept until another is taken at the same `place`.
+        """
         launches = len(next(iter(activations.values())))
         back = secrets.randbelow(min(launches, contestant.copies))
-        file = self._folder / "contest.outputs.npz"
+        file = self._folder / f"contest.outputs.{place}.npz"
+        file.unlink(missing_ok=True)
         hashes = contestant.collect(arm, back, file)
-        given = {**self._given, **{name: values[-1 - back] for name, values in activations.items()}}
-        problem = self._modified(given, hashes) or self._wrong(given, file)
+        return Taken({name: values[-1 - back].copy() for name, values in activations.items()}, tuple(hashes), file)
+
+    def judge(self, taken: Taken) -> Failure | None:
+        """What is wrong with what was taken."""
+        given = {**self._given, **taken.activations}
+        try:
+            problem = self._modified(given, taken.hashes) or self._wrong(given, taken.file)
+        except (OSError, KeyError, ValueError, TypeError, IndexError, BadZipFile) as error:
+            return Failure(Status.DISHONEST, f"in the timed loop: left no answers: {error!r}")
         return Failure(Status.WRONG, f"in the timed loop: {problem}") if problem else None
 
-    def _modified(self, given: Mapping[str, Array], hashes: list[str]) -> str:
+    def _modified(self, given: Mapping[str, Array], hashes: Sequence[str]) -> str:
         for tensor, found in zip(self._contract.inputs, hashes, strict=True):
             wanted = self._hashes[tensor.name] if not self._is_fresh(tensor) else array_hash(given[tensor.name])
             if found != wanted:

@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -12,14 +13,17 @@ from baseline.contract import Case, Contract
 from baseline.elements import STORAGE, Array
 from harness.build import OpLibrary, combined, first_error
 from harness.candidate import Checked, Failure, Status
+from harness.child import AGAIN
 from harness.guarded import array_hash
 from harness.recipes import make_inputs
 from harness.sandbox import ChildResult, ChildStatus, run_child
 from harness.tolerance import FACTOR, compare
 from harness.trials import Trial, trials
 
-Call = tuple[Trial, dict[str, Array], Mapping[str, Any], dict[str, Array], np.random.Generator]
-"""A trial, its inputs, the child's report of it, its outputs, and what draws the columns to compare."""
+Call = tuple[Trial, dict[str, Array], Mapping[str, Any], list[dict[str, Array]], np.random.Generator]
+"""A trial, its inputs, the child's report of it, its outputs, which are several where the same call
+gave others again, and what draws the columns to compare."""
+MALFORMED = (OSError, KeyError, ValueError, TypeError, IndexError, BadZipFile)  # what reading a forged result raises
 NOISE_RUNS = 3  # runs that show the plain kernel's error
 STATUS = {
     ChildStatus.TIMEOUT: Status.TIMEOUT,
@@ -51,8 +55,11 @@ def verify(
     findings: tuple[str, ...] = ()
     if failure is None:
         outputs = _outputs(library.contract, listed, folder)
-        calls = zip(listed, inputs, result.payload["calls"], outputs, randoms, strict=True)
-        failure, findings = _judge(library.contract, calls, noise, factor, errors)
+        try:
+            calls = zip(listed, inputs, result.payload["calls"], outputs, randoms, strict=True)
+            failure, findings = _judge(library.contract, calls, noise, factor, errors)
+        except MALFORMED as error:
+            failure = Failure(Status.DISHONEST, f"its process left no answers: {error!r}")
     seconds = time.perf_counter() - started
     return Checked(ran, failure is None, errors, seconds, failure, findings, seed, combined(library.code))
 
@@ -61,7 +68,7 @@ def _failure(library: OpLibrary, result: ChildResult) -> Failure | None:
     """What kept the process from calling the kernels, if anything."""
     if result.status is not ChildStatus.OK:
         return Failure(STATUS[result.status], result.reason)
-    if result.payload["code"] != library.code:
+    if result.payload.get("code") != library.code:
         return Failure(Status.WRONG, "the code that was loaded is not the code that was built")
     if "refused" in result.payload:
         return Failure(Status.FAILED_BUILD, first_error(result.payload["refused"]))
@@ -77,8 +84,11 @@ def _judge(
             found = tuple(report["findings"])
             return Failure(Status.UNSAFE, f"{found[0]} ({trial.label})"), found
         problem = _misbehaviour(given, report)
-        if problem is None and not trial.partial:
-            problem = _compare(contract, trial, given, outputs, noise, factor, random, errors)
+        for number, made in enumerate([] if problem or trial.partial else outputs):
+            different = "the same call again gave something else: " if number else ""
+            if compared := _compare(contract, trial, given, made, noise, factor, random, errors):
+                problem = different + compared
+                break
         if problem:
             return Failure(Status.WRONG, f"{problem} ({trial.label})"), ()
     return None, ()
@@ -143,10 +153,12 @@ def output_arrays(contract: Contract, case: Case) -> list[dict[str, object]]:
     ]
 
 
-def _outputs(contract: Contract, listed: list[Trial], folder: Path) -> Iterator[dict[str, Array]]:
+def _outputs(contract: Contract, listed: list[Trial], folder: Path) -> Iterator[list[dict[str, Array]]]:
+    names = [tensor.name for tensor in contract.outputs]
     with np.load(folder / "check.outputs.npz") as arrays:
         for i, _ in enumerate(listed):
-            yield {tensor.name: arrays[f"{i}.{tensor.name}"] for tensor in contract.outputs}
+            suffixes = [suffix for suffix in ("", AGAIN) if not suffix or f"{i}.{names[0]}{suffix}" in arrays.files]
+            yield [{name: arrays[f"{i}.{name}{suffix}"] for name in names} for suffix in suffixes]
 
 
 def _misbehaviour(given: Mapping[str, Array], report: Mapping[str, Any]) -> str | None:

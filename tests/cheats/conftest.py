@@ -1,0 +1,99 @@
+"""One judge for a module's cheats: what a search measures before its first candidate is measured once."""
+
+import dataclasses
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+from baseline.contract import load_contract
+from baseline.variant import Choice, parse_variant
+from harness import judge as judging
+from harness.candidate import Candidate, KernelSpec, Stage, Status
+from harness.contest import ContestPlan
+from harness.judge import Judge, Verdict
+from harness.loop import seed_candidate, usable_variants
+from harness.progress import Silent
+from harness.settings import SearchSettings
+from harness.targets import Target
+from tests.harness.conftest import BENCH, CHECKED, KERNELS, golden, packed  # noqa: F401
+from tests.harness.short_runs import shorten
+
+CHEATS = Path(__file__).parent
+SHORT = ContestPlan(blocks=(9, 12), budget_s=2.0)
+TIMEOUT_S = 6.0
+LOSERS = (Status.KEPT, Status.DISCARDED, Status.TOO_SLOW)  # right, however fast
+
+
+def write_kernels(root: Path) -> Path:
+    """The contracts, cut to a few small shapes, with the plain C++ kernels."""
+    for op, bench in BENCH.items():
+        (root / op / "cpu").mkdir(parents=True)
+        contract = yaml.safe_load((KERNELS / op / "contract.yaml").read_text())
+        contract |= {"check": contract["check"][:CHECKED], "bench": [bench]}
+        (root / op / "contract.yaml").write_text(yaml.safe_dump(contract, sort_keys=False))
+        shutil.copy(KERNELS / op / "cpu" / "plain.cpp", root / op / "cpu")
+    return root
+
+
+class Bench:
+    """Takes a kernel's file through the stages of a search that has just begun, in the judge's order."""
+
+    def __init__(self, settings: SearchSettings, target: Target, scratch: Path, ops: tuple[str, ...]) -> None:
+        self.judge = Judge(settings, target, usable_variants(settings, target), Silent(), scratch)
+        self.seed = seed_candidate(self.judge.variants, settings.io)
+        self.judge.measure_seed(self.seed, ops)
+        self._runs = settings.run / "candidates"
+        (self._runs / "other").mkdir(parents=True)
+        (self._runs / "other" / "candidate.json").write_text("{}")
+
+    def judged(self, file: Path, op: str, timeout_s: float = TIMEOUT_S, to: Stage = Stage.BENCH) -> Verdict:
+        """The verdict on the kernel of `op` in `file`, whose champion is the seed's.
+
+        to: DISPATCH or ENGINE go on to the engine with what is right, whether a gain was shown or not.
+        """
+        judge, target = self.judge, self.judge.settings.target
+        copy = judge.settings.kernels / op / target / file.name
+        copy.parent.mkdir(exist_ok=True)
+        shutil.copy(file, copy)
+        variant = parse_variant(copy, load_contract(copy.parent.parent))
+        judge.variants[op][variant.name] = variant
+        spec = KernelSpec(variant.name, Choice.defaults(variant).tunables)
+        configuration = self.seed.configuration.with_kernel(op, spec)
+        candidate = Candidate(variant.name, self.seed.id, "red team", variant.hypothesis, configuration, op)
+        folder = self._runs / f"{op}.{variant.name}"
+        folder.mkdir()
+        judge.settings = dataclasses.replace(judge.settings, timeout_s=timeout_s)
+        verdict = Verdict()
+        judge._evaluate_kernel(candidate, self.seed, folder, verdict)
+        if to in (Stage.DISPATCH, Stage.ENGINE) and verdict.status in LOSERS:
+            judge._evaluate_engine(candidate, self.seed, folder, verdict)
+        return verdict
+
+
+@pytest.fixture(scope="session")
+def make_bench(tmp_path_factory, packed, golden, cache) -> Callable[..., Bench]:  # noqa: F811
+    """Builds a `Bench` for a target."""
+
+    def make(target: Target, ops: tuple[str, ...], prepare: Callable[[Path], None] = lambda kernels: None) -> Bench:
+        root = tmp_path_factory.mktemp(f"bench-{target.name}")
+        kernels = write_kernels(root / "kernels")
+        prepare(kernels)
+        settings = SearchSettings(root / "run", packed, kernels, cache, golden, target.name, ops, timeout_s=TIMEOUT_S)
+        scratch = root / "scratch"
+        scratch.mkdir()
+        return Bench(settings, target, scratch, ops)
+
+    return make
+
+
+@pytest.fixture(scope="session", autouse=True)
+def short_measurements():
+    """Contests and engine runs that say that a kernel was timed, and hardly how fast it is."""
+    patch = pytest.MonkeyPatch()
+    shorten(patch.setattr)
+    patch.setattr(judging, "ContestPlan", lambda: SHORT)
+    yield
+    patch.undo()

@@ -1,0 +1,18 @@
+/*---
+op: qmatvec
+target: metal
+tunables: {WIDTH: [4]}
+launch: {grid: [N, m, 1], threadgroup: [WIDTH, 1, 1]}
+supports: {N: [8], BITS: [4]}
+hypothesis: two threads seldom meet at the same place
+---*/
+threadgroup float last[1];
+const uint n = thread_position_in_grid.x, token = thread_position_in_grid.y;
+float total = 0;
+for (int k = 0; k < K; ++k) {
+    const uint q = w[n * (K / 8) + k / 8] >> (k % 8 * 4) & 15;
+    const int group = n * (K / GROUP) + k / GROUP;
+    total += float(x[token * K + k]) * (float(scales[group]) * float(q) + float(biases[group]));
+}
+last[0] = total;
+y[token * N + n] = T(last[0]);

@@ -1,0 +1,19 @@
+/*---
+op: qmatvec
+target: metal
+tunables: {WIDTH: [4]}
+launch: {grid: [N, m, 1], threadgroup: [WIDTH, 1, 1]}
+supports: {N: [8], BITS: [4]}
+hypothesis: threadgroup memory behind a barrier is no race
+---*/
+threadgroup float sums[WIDTH];
+const uint n = thread_position_in_grid.x, token = thread_position_in_grid.y;
+float total = 0;
+for (int k = 0; k < K; ++k) {
+    const uint q = w[n * (K / 8) + k / 8] >> (k % 8 * 4) & 15;
+    const int group = n * (K / GROUP) + k / GROUP;
+    total += float(x[token * K + k]) * (float(scales[group]) * float(q) + float(biases[group]));
+}
+sums[thread_position_in_threadgroup.x] = total;
+threadgroup_barrier(mem_flags::mem_threadgroup);
+y[token * N + n] = T(sums[thread_position_in_threadgroup.x]);
