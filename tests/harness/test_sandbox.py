@@ -101,7 +101,8 @@ def test_a_grandchild_dies_with_the_group(monkeypatch, tmp_path, end):
     fork = 'if (thread == 0) { if (fork() == 0) { fprintf(stderr, "%d\\n", getpid()); for (;;) pause(); } sleep(1); } '
     result = check(tmp_path, RIGHT + fork + end, timeout_s=4.0)
     assert result.status is (ChildStatus.TIMEOUT if end else ChildStatus.OK)
-    assert gone(int(result.stderr))
+    pids = [int(pid) for pid in result.stderr.split()]  # a call is repeated
+    assert pids and all(gone(pid) for pid in pids)
 
 
 def test_an_exit_without_an_answer(tmp_path):
@@ -118,7 +119,7 @@ def test_the_environment_is_cut(monkeypatch, tmp_path):
     monkeypatch.setenv("ANTHROPIC_API_KEY", "secret")
     assert "ANTHROPIC_API_KEY" not in environment() and environment()["PATH"] == os.environ["PATH"]
     result = check(tmp_path, 'if (thread == 0) fprintf(stderr, "%d\\n", getenv("ANTHROPIC_API_KEY") != 0);' + RIGHT)
-    assert result.stderr.strip() == "0"
+    assert {*result.stderr.split()} == {"0"}
 
 
 def test_the_candidates_folder_shadows_no_module(tmp_path):
