@@ -65,6 +65,11 @@ def check(folder, body, timeout_s=20.0):
     return run_child(check_job(folder, library, X), folder, timeout_s)
 
 
+def said(result):
+    """The lines that a kernel printed, each once: a check repeats its calls."""
+    return [*dict.fromkeys(result.stderr.splitlines())]
+
+
 def tried(path, mode):
     """A body that says in the log whether a file can be opened."""
     return f'FILE* f = fopen("{path}", "{mode}"); fputs(f ? "opened\\n" : "refused\\n", stderr); if (f) fclose(f);'
@@ -99,7 +104,7 @@ def test_no_answer_can_be_opened(tmp_path, path, mode):
     assert path.is_file() or mode == "r"
     before = path.read_bytes() if path.is_file() else b""
     result = check(tmp_path, tried(path, "r" if mode == "r" else "r+"))
-    assert result.status is ChildStatus.OK and result.stderr == "refused\n"
+    assert result.status is ChildStatus.OK and said(result) == ["refused"]
     assert not path.is_file() or path.read_bytes() == before
     assert np.array_equal(outputs(tmp_path), 2 * X)
 
@@ -113,7 +118,7 @@ def test_the_run_folder_is_closed(tmp_path, place, mode):
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text("a record")
     result = check(own, tried(file, mode))
-    assert result.status is ChildStatus.OK and result.stderr == "refused\n" and file.read_text() == "a record"
+    assert result.status is ChildStatus.OK and said(result) == ["refused"] and file.read_text() == "a record"
 
 
 @NEEDS_LANDLOCK
@@ -124,14 +129,14 @@ def test_the_home_folder_is_closed_and_the_childs_is_its_scratch_folder(tmp_path
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     body = tried(tmp_path / "home" / "secret", mode) + ' fprintf(stderr, "%s\\n", getenv("HOME"));'
     result = check(tmp_path, body)
-    assert result.stderr.splitlines() == ["refused", str(tmp_path / "check.scratch")]
+    assert said(result) == ["refused", str(tmp_path / "check.scratch")]
 
 
 @NEEDS_LANDLOCK
 @pytest.mark.parametrize("path", ["/dev/shm/nightforge-test", "/tmp/nightforge-test", "../made", "kernel.so"])
 def test_nothing_is_written_outside_the_scratch_folder(tmp_path, path):
     shown = tmp_path / path if path == "kernel.so" else path
-    assert check(tmp_path, tried(shown, "a")).stderr == "refused\n"
+    assert said(check(tmp_path, tried(shown, "a"))) == ["refused"]
     assert not Path(path).exists()
 
 
@@ -139,7 +144,7 @@ def test_nothing_is_written_outside_the_scratch_folder(tmp_path, path):
 def test_inside_it_files_are_written_and_nothing_leads_out(tmp_path):
     body = tried("made", "w") + ' fprintf(stderr, "%d\\n", symlink("/etc/passwd", "link") | mkfifo("pipe", 0600));'
     result = check(tmp_path, body)
-    assert result.status is ChildStatus.OK and result.stderr == "opened\n-1\n"
+    assert result.status is ChildStatus.OK and said(result) == ["opened", "-1"]
     assert not (tmp_path / "check.scratch").exists()
 
 
@@ -147,7 +152,7 @@ def test_inside_it_files_are_written_and_nothing_leads_out(tmp_path):
 def test_the_keys_of_the_parent_are_out_of_reach(tmp_path, monkeypatch):
     monkeypatch.setenv("ANTHROPIC_API_KEY", "secret")
     body = 'fprintf(stderr, "%d\\n", getenv("ANTHROPIC_API_KEY") != 0);' + tried(f"/proc/{os.getpid()}/environ", "r")
-    assert check(tmp_path, body).stderr.splitlines() == ["0", "refused"]
+    assert said(check(tmp_path, body)) == ["0", "refused"]
     assert b"secret" not in (tmp_path / "check.job.json").read_bytes()
 
 
@@ -298,7 +303,7 @@ def test_required_refuses_and_names_what_is_missing(monkeypatch):
 
 def test_without_a_layer_a_child_still_runs(tmp_path, monkeypatch):
     monkeypatch.setattr(seccomp, "missing", lambda: "no libseccomp")
-    assert check(tmp_path, 'socket(AF_INET, SOCK_STREAM, 0); fputs("on\\n", stderr);').stderr == "on\n"
+    assert check(tmp_path, 'socket(AF_INET, SOCK_STREAM, 0); fputs("on\\n", stderr);').stderr.split()[0] == "on"
 
 
 def test_nothing_secret_is_among_what_is_read():
