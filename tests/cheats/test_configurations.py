@@ -1,4 +1,4 @@
-"""What a search is given, or finds changed while it runs: damaged models, shortened files, edited judges."""
+"""What a search is given, or finds changed while it runs: damaged models and shortened files."""
 
 import dataclasses
 import json
@@ -18,20 +18,6 @@ from tests.cheats.conftest import CHEATS, KERNELS, write_kernels
 LAYER = "experts/layer_03.bin"
 
 
-class Tamperer:
-    """An observer that changes something when the first candidate comes to a stage."""
-
-    def __init__(self, stage, change):
-        self.stage, self.change = stage, change
-
-    def on_stage(self, candidate, stage):
-        if stage is self.stage and candidate.proposer != "seed":
-            self.change()
-
-    def __getattr__(self, name):
-        return lambda *told: None
-
-
 @pytest.fixture
 def settings(tmp_path, packed, golden, cache):
     """A search of qmatvec with one honest, faster kernel."""
@@ -49,14 +35,6 @@ def damaged(settings, tmp_path):
     return dataclasses.replace(settings, packed=shutil.copytree(settings.packed, tmp_path / "packed"))
 
 
-def edit(path, old, new):
-    """Changes a file's content, but neither its size nor its time."""
-    stat, content = path.stat(), path.read_bytes()
-    assert old in content and len(old) == len(new)
-    path.write_bytes(content.replace(old, new))
-    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
-
-
 def damage_records(path):
     """Zeroes the second half of every expert: what a layout leaves that drops bytes."""
     content = bytearray(path.read_bytes())
@@ -64,12 +42,6 @@ def damage_records(path):
     for record in range(0, len(content), stride):
         content[record + stride // 2 : record + stride] = bytes(stride - stride // 2)
     path.write_bytes(content)
-
-
-EDITS = {
-    "contracts": ("kernels/qmatvec/contract.yaml", b"m: 37", b"m: 36"),  # fewer rows to check
-    "golden record": ("golden/golden.safetensors", b"[", b"{"),
-}
 
 
 def test_a_shortened_layer_is_named(damaged):
