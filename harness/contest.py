@@ -4,7 +4,7 @@ import math
 import secrets
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
@@ -13,20 +13,19 @@ import numpy as np
 from baseline.elements import Array
 from baseline.errors import CheckError
 from baseline.samples import sample_inputs
+from harness.blocks import CANDIDATE, CHAMPION, Blocks, measure
 from harness.build import OpLibrary
 from harness.candidate import Benched, Failure, Status
 from harness.contestant import Contestant, Repetition
 from harness.conversation import Ended
-from harness.keep import LEAST_BLOCKS, MOST_BLOCKS, log_ratios, settled, speedup
+from harness.keep import LEAST_BLOCKS, MOST_BLOCKS, speedup
 from harness.physics import Floor
 from harness.timed_check import Taken, TimedCheck
 from harness.tolerance import FACTOR
 from harness.verify import STATUS
 
-CHAMPION, CANDIDATE = "champion", "candidate"
 REPETITION_S = 0.01  # of the quicker arm at least: a hundred times what asking for it takes
 LONGEST_S = 0.1  # of the slower arm at most
-SLOW = 1.5  # a block that takes so many times the median of those before was disturbed, and is measured again
 PAIRS = 3  # of processes in which a candidate that would be kept wins or does not
 CHECKED = 2  # of the timed repetitions, drawn by lot, whose results are compared: the oracle is slow
 HIDDEN_SHARE, HIDDEN_S = 0.25, 2e-3  # how far an honest process's clock may be from the parent's
@@ -43,28 +42,24 @@ class ContestPlan:
 APART = ContestPlan(budget_s=1.0)
 
 
-@dataclass
+@dataclass(frozen=True)
 class Samples:
-    """The repetitions of both arms in the order in which they were measured, two a block, each of so many launches.
-
-    `again`: blocks that were left out and measured again, because the machine was slow.
-    """
+    """The repetitions of both arms, each of so many launches."""
 
     launches: int
-    champion: list[Repetition] = field(default_factory=list)
-    candidate: list[Repetition] = field(default_factory=list)
-    champion_first: list[bool] = field(default_factory=list)
-    again: int = 0
+    blocks: Blocks[Repetition]
 
     def seconds(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Of one launch, on the parent's clock."""
-        champion, candidate = (tuple(r.seconds / self.launches for r in arm) for arm in (self.champion, self.candidate))
+        arms = self.blocks.champion, self.blocks.candidate
+        champion, candidate = (tuple(r.seconds / self.launches for r in arm) for arm in arms)
         return champion, candidate
 
     def hidden_s(self) -> float:
         """Seconds of a repetition that the candidate's process does not tell of, beyond those that the champion's does
         not: asking and answering take some."""
-        old, new = (median(r.seconds - r.own_seconds for r in arm) for arm in (self.champion, self.candidate))
+        arms = self.blocks.champion, self.blocks.candidate
+        old, new = (median(r.seconds - r.own_seconds for r in arm) for arm in arms)
         return new - old
 
 
@@ -114,7 +109,7 @@ class Contest:
         try:
             with Contestant(self._arms(), self.inputs, self.folder, self.timeout_s) as both:
                 samples, failure = self._meet({CHAMPION: both, CANDIDATE: both}, self.plan)
-            if failure is None and speedup(_ratios(samples)).low > 1 + self.min_gain:
+            if failure is None and speedup(samples.blocks.ratios()).low > 1 + self.min_gain:
                 failure = self._apart()
         except Ended as end:
             if CANDIDATE not in end.who:
@@ -137,7 +132,7 @@ class Contest:
                 samples, failure = self._meet(processes, APART)
             if failure is not None:
                 return failure
-            values.append(speedup(_ratios(samples)).value)
+            values.append(speedup(samples.blocks.ratios()).value)
         if median(values) > 1 + self.min_gain / 2:
             return None
         shown = ", ".join(f"{value:.3f}x" for value in values)
@@ -149,38 +144,12 @@ class Contest:
         for process in dict.fromkeys(processes.values()):
             process.ready()
         match = Match(processes, check)
-        samples = self._sample(match, plan)
+        samples = Samples(match.launches, measure(match.timed, plan.blocks, plan.budget_s, self.min_gain))
         return samples, self._misconduct(samples) or match.verdict()
-
-    def _sample(self, match: "Match", plan: ContestPlan) -> Samples:
-        """Blocks, until the gain is shown or shown not to be there, or the plan ends.
-
-        A coin says for each whether it is ABBA or BAAB: a place in the block that is always the slower one would pass
-        for a gain (see `harness.keep.bounds`).
-        """
-        samples = Samples(match.launches)
-        least, most = plan.blocks
-        usual: list[float] = []
-        end = time.perf_counter() + plan.budget_s
-        while len(usual) < most:
-            first, second = (CHAMPION, CANDIDATE) if secrets.randbits(1) else (CANDIDATE, CHAMPION)
-            block = [(arm, match.timed(arm)) for arm in (first, second, second, first)]
-            took = sum(found.seconds for _, found in block)
-            if len(usual) >= 3 and took > SLOW * median(usual) and samples.again < most:
-                samples.again += 1
-                continue
-            usual.append(took)
-            samples.champion_first.append(first == CHAMPION)
-            samples.champion += [found for arm, found in block if arm == CHAMPION]
-            samples.candidate += [found for arm, found in block if arm == CANDIDATE]
-            late = time.perf_counter() > end or settled(speedup(_ratios(samples)), self.min_gain)
-            if len(usual) >= least and late:
-                break
-        return samples
 
     def _misconduct(self, samples: Samples) -> Failure | None:
         """A time that cannot be, or that the candidate's process tells otherwise."""
-        usual, hidden = median(r.seconds for r in samples.candidate), samples.hidden_s()
+        usual, hidden = median(r.seconds for r in samples.blocks.candidate), samples.hidden_s()
         if hidden > HIDDEN_SHARE * usual + HIDDEN_S:
             reason = f"its process's clock is {1e3 * hidden:.1f} ms short of the {1e3 * usual:.1f} ms that passed"
             return Failure(Status.DISHONEST, reason)
@@ -225,12 +194,8 @@ class Match:
         return self._processes[arm].run(arm), activations
 
 
-def _ratios(samples: Samples) -> list[float]:
-    return log_ratios(*samples.seconds())
-
-
 def _benched(samples: Samples | None, failure: Failure | None, seconds: float) -> Benched:
     if samples is None:
         return Benched(False, (), (), None, seconds, failure)
-    measured, order, hidden = speedup(_ratios(samples)), tuple(samples.champion_first), samples.hidden_s()
-    return Benched(True, *samples.seconds(), measured, seconds, failure, order, hidden, samples.again)
+    measured, order, hidden = speedup(samples.blocks.ratios()), tuple(samples.blocks.champion_first), samples.hidden_s()
+    return Benched(True, *samples.seconds(), measured, seconds, failure, order, hidden, samples.blocks.again)

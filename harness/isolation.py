@@ -12,7 +12,6 @@ number of processes. The memory that counts is private and writable (RLIMIT_DATA
 
 import os
 import resource
-import shlex
 import shutil
 import signal
 import sys
@@ -27,7 +26,6 @@ import harness
 from baseline.errors import UsageError
 from harness import landlock, seccomp
 
-COMPILERS = ("c++", "g++", "clang++")
 BEST, REQUIRED = "best", "required"  # the `sandbox` option
 ALWAYS = ("process group", "wall time", "CPU time", "file sizes", "environment", "scratch folder")
 FILE_BYTES = 2 << 30
@@ -124,15 +122,6 @@ def surroundings() -> tuple[str, ...]:
     )
     roots, secret = dict.fromkeys(Path(root).resolve() for root in given), frozenset(_secrets())
     return (*SYSTEM, *(str(path) for root in roots for path in _all_but(root, secret)))
-
-
-def _compiler() -> Iterator[Path]:
-    """Where the C++ compiler is installed, which an engine asks what it defines: /usr, or /opt/llvm."""
-    for name in (*shlex.split(os.environ.get("CXX", ""))[:1], *COMPILERS):
-        if found := shutil.which(name):
-            root = Path(found).resolve().parents[1]
-            if not Path.home().is_relative_to(root):
-                yield root
 
 
 def _folder(package: Any) -> Path:

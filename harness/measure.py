@@ -13,10 +13,10 @@ from baseline.targets.compiler import BuildError
 from baseline.tolerance import Tolerance
 from baseline.variant import Choice
 from harness import dispatch, prepare
+from harness.blocks import CANDIDATE, CHAMPION
 from harness.build import first_error
 from harness.cache_state import WARM, expert_files
 from harness.candidate import Dispatched, EngineResult, Failure, Status
-from harness.contest import CANDIDATE, CHAMPION
 from harness.conversation import Conversation, Ended
 from harness.decodes import Decodes, Timed
 from harness.dispatch import Proof

@@ -80,8 +80,9 @@ def compile_into(path: Path, source: str, commands: Commands) -> None:
             unit.write_text(source)
             for command in commands(unit, library):
                 _run(command)
-            unit.replace(path.with_suffix(".cpp"))
-            library.replace(path)
+            if not path.exists():  # another build of the same may have been quicker, and be in use by now
+                unit.replace(path.with_suffix(".cpp"))
+                library.replace(path)
     except OSError as error:
         raise UsageError(f"the build cache {path.parent} cannot be written: {error}") from None
 
