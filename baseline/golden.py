@@ -153,8 +153,11 @@ def load(folder: Path) -> Golden:
 
 
 def perplexity(answers: Answers) -> float | None:
-    """exp of the mean -ln p over all windows; None when there are none."""
-    return math.exp(float(np.concatenate(answers.nll).mean(dtype=np.float64))) if answers.nll else None
+    """exp of the mean -ln p over all windows, infinite where that is no float; None when there are none."""
+    if not answers.nll:
+        return None
+    with np.errstate(over="ignore"):
+        return float(np.exp(np.concatenate(answers.nll).mean(dtype=np.float64)))
 
 
 def tool_score(golden: Golden, answers: Answers) -> ToolScore:

@@ -1,5 +1,6 @@
 """Kernels in a process of their own, which launches them when it is told to, and this process's clock beside it."""
 
+import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -73,5 +74,5 @@ def _job(arms: Mapping[str, OpLibrary], inputs: Path, copies: int) -> dict[str, 
 
 
 def number(value: Any) -> float:
-    """What a child says that should be a number."""
-    return float(value) if isinstance(value, int | float) else 0.0
+    """What a child says that should be a number; 0 for what is none, or is infinite."""
+    return float(value) if isinstance(value, int | float) and abs(value) <= sys.float_info.max else 0.0

@@ -23,6 +23,9 @@ from harness.sandbox import (
     start_child,
 )
 
+LINE_BYTES = 1 << 20  # of an answer: the longest holds a few hashes
+UNASKED = "answered what was not asked"
+
 
 class Ended(Exception):
     """A child has ended, or did not answer in time; `result` says how. `who`: the arms that ran in it."""
@@ -60,15 +63,25 @@ class Conversation:
         """Has the child do something, and waits for what it says."""
         self._number += 1
         line = json.dumps({"do": what, "with": arguments, "number": self._number}) + "\n"
-        assert self._process.stdin is not None
-        try:
-            os.write(self._process.stdin.fileno(), line.encode())
-        except BrokenPipeError:
-            raise self._end(0.5) from None
+        self._tell(line.encode())
         answer = self._answer()
         if answer.get("number") != self._number:
-            raise Ended(self.who, ChildResult(ChildStatus.ERROR, 0.0, stderr="answered what was not asked"))
+            raise self._unasked()
         return answer
+
+    def _tell(self, line: bytes) -> None:
+        """Sends a line, shorter than what a pipe takes at once. A child that answers without listening fills it up."""
+        assert self._process.stdin is not None
+        pipe = self._process.stdin.fileno()
+        if not select.select([], [pipe], [], self.timeout_s)[1]:
+            raise self._end(0)
+        try:
+            os.write(pipe, line)
+        except BrokenPipeError:
+            raise self._end(0.5) from None
+
+    def _unasked(self) -> Ended:
+        return Ended(self.who, ChildResult(ChildStatus.ERROR, 0.0, stderr=UNASKED))
 
     def _answer(self) -> dict[str, Any]:
         """The next line of the process."""
@@ -82,13 +95,16 @@ class Conversation:
             if not piece:
                 raise self._end(1)
             self._unread += piece
+            if len(self._unread) > LINE_BYTES:
+                raise self._unasked()
         line, self._unread = self._unread.split(b"\n", 1)
         return _object(line)
 
     def _end(self, patience_s: float) -> Ended:
         """Ends the process if it has not ended, and says how it did."""
         status = end_child(self._process, patience_s)
-        return Ended(self.who, child_result(self.kind, self.folder, status, time.perf_counter() - self._started))
+        seconds = time.perf_counter() - self._started
+        return Ended(self.who, child_result(self.kind, self.folder, status, seconds, self._process.begun))
 
     def fetch(self) -> None:
         """Brings the files that the job names out of the scratch folder, those that are there."""
@@ -115,6 +131,6 @@ def _object(line: bytes) -> dict[str, Any]:
     """What a line says; {} for what is no answer: a contestant is not to be trusted."""
     try:
         answer = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return answer if isinstance(answer, dict) else {}

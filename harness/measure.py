@@ -127,15 +127,17 @@ def run_engine(
             code = child.ask("answer", arm=CANDIDATE).get("code")
             child.fetch()
             if proof.code:
-                dispatched = dispatch.judge(proof, code if isinstance(code, dict) else {}, folder, setting.tolerance)
+                dispatched = dispatch.judge(proof, code, folder, setting.tolerance)
                 if dispatched.failure is not None:
                     return end(True, dispatched.failure)
-            report = compare(golden, Answers.load(answers), setting.tolerance)
+            try:
+                given = Answers.load(answers)
+            except ValueError as error:
+                return end(False, Failure(Status.CRASHED, f"left no answers: {error}"))
+            report = compare(golden, given, setting.tolerance)
             if not report.ok:
                 return end(True, Failure(Status.WRONG, f"golden: {report.reason}"), report.max_kl)
             timed = Decodes(child, expert_files(setting.packed), plan).run() if plan.blocks[1] else None
             return end(True, None, report.max_kl, timed)
     except Ended as ended:
         return end(False, Failure(STATUS[ended.result.status], ended.result.reason))
-    except (RuntimeError, KeyError, ValueError) as error:
-        return end(False, Failure(Status.CRASHED, f"left no answers: {error}"))

@@ -10,10 +10,11 @@ import json
 import os
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -87,6 +88,22 @@ def environment(scratch: Path | None = None) -> dict[str, str]:
     return {**passed_on, **folders, **ours}
 
 
+class Child(subprocess.Popen[bytes]):
+    """A child's process. It says through a pipe that a candidate's code is let in: no such code takes that back."""
+
+    def __init__(self, command: Sequence[str], told: int, **options: Any) -> None:
+        """`told`: the pipe's end to read, which is closed here; `options`: those of Popen."""
+        self._told, self.begun = told, False
+        super().__init__(command, **options)
+
+    def hear(self) -> None:
+        """Sets `begun` once the process has ended: whether a candidate's code ran in it."""
+        if self._told >= 0:
+            self.begun = bool(os.read(self._told, 1))
+            os.close(self._told)
+            self._told = -1
+
+
 def run_child(job: Mapping[str, Any], folder: Path, timeout_s: float) -> ChildResult:
     """Runs `job` (see `harness.child`), for at most `timeout_s` seconds of wall time.
 
@@ -95,8 +112,9 @@ def run_child(job: Mapping[str, Any], folder: Path, timeout_s: float) -> ChildRe
     """
     started = time.perf_counter()
     try:
-        status = end_child(start_child(job, folder, timeout_s), timeout_s)
-        return child_result(job["kind"], folder, status, time.perf_counter() - started)
+        child = start_child(job, folder, timeout_s)
+        status = end_child(child, timeout_s)
+        return child_result(job["kind"], folder, status, time.perf_counter() - started, child.begun)
     finally:
         remove_scratch(job["kind"], folder)
 
@@ -111,9 +129,7 @@ def remove_scratch(kind: str, folder: Path) -> None:
     shutil.rmtree(scratch_folder(kind, folder), ignore_errors=True)
 
 
-def start_child(
-    job: Mapping[str, Any], folder: Path, timeout_s: float, talk: bool = False
-) -> "subprocess.Popen[bytes]":
+def start_child(job: Mapping[str, Any], folder: Path, timeout_s: float, talk: bool = False) -> Child:
     """Starts the child of `job` in a new scratch folder and a new process group, and does not wait for it.
 
     The job and its log are `<kind>.job.json` and `<kind>.log` in `folder`. `talk`: standard input and output are pipes;
@@ -126,25 +142,28 @@ def start_child(
     scratch.mkdir(parents=True)
     if "jit" in job:
         shutil.copytree(job["jit"], scratch, dirs_exist_ok=True)
-    whole = _whole(job, scratch, job_file, timeout_s)
+    told, begun = os.pipe()
+    whole = _whole(job, scratch, job_file, timeout_s) | {"begun": begun}
     for stale in whole["fetched"].values():
         Path(stale).unlink(missing_ok=True)
     job_file.write_text(json.dumps(whole, indent=1))
     # -P: the candidate's folder is the working directory and must not shadow a module.
     command = [sys.executable, "-P", "-m", "harness.confined", str(job_file)]
-    with (folder / f"{kind}.log").open("wb") as log:
-        return subprocess.Popen(
+    with os.fdopen(begun, "wb"), (folder / f"{kind}.log").open("wb") as log:
+        return Child(
             macos.confined(command, Access.from_json(whole["access"]), scratch),
+            told,
             cwd=scratch,
             env=environment(scratch) | (UNCLEAN if kind == "check" else {}),
             stdin=subprocess.PIPE if talk else subprocess.DEVNULL,
             stdout=subprocess.PIPE if talk else log,
             stderr=log,
             start_new_session=True,
+            pass_fds=(begun,),
         )
 
 
-def end_child(child: "subprocess.Popen[bytes]", timeout_s: float) -> int | None:
+def end_child(child: Child, timeout_s: float) -> int | None:
     """The exit status, None after a timeout. Whatever happens, no process of the group is left."""
     try:
         return child.wait(timeout_s)
@@ -155,10 +174,12 @@ def end_child(child: "subprocess.Popen[bytes]", timeout_s: float) -> int | None:
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(child.pid, signal.SIGKILL)
         child.wait()
+        child.hear()
 
 
-def child_result(kind: str, folder: Path, status: int | None, seconds: float) -> ChildResult:
-    """What became of a child that ended with `status` (None: in no time). Raises as `run_child`."""
+def child_result(kind: str, folder: Path, status: int | None, seconds: float, begun: bool) -> ChildResult:
+    """What became of a child that ended with `status` (None: in no time). `begun`: a candidate's code ran in it. Raises
+    as `run_child`."""
     job, scratch = json.loads(_job_file(kind, folder).read_text()), scratch_folder(kind, folder)
     log_tail, limits = _tail(folder / f"{kind}.log"), isolation.Limits.from_json(job["limits"])
     if status is None:
@@ -167,7 +188,7 @@ def child_result(kind: str, folder: Path, status: int | None, seconds: float) ->
         return ChildResult(ChildStatus.CRASHED, seconds, _signal_name(-status), log_tail, limits=limits)
     if status != 0 and shutil.disk_usage(folder).free < FREE_BYTES:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
-    if not (scratch / "started").exists():
+    if not begun:
         raise RuntimeError(f"a {kind} process failed before it ran a candidate:\n{log_tail}")
     payload = _payload(scratch / "result.json") if status == 0 else None
     if payload is None:
@@ -183,7 +204,7 @@ def _job_file(kind: str, folder: Path) -> Path:
 def _whole(job: Mapping[str, Any], scratch: Path, job_file: Path, timeout_s: float) -> dict[str, Any]:
     """The job as the child gets it: what it writes lies in its scratch folder, and what it may do is said."""
     files, fetched = _moved(job, scratch)
-    files |= {"result": str(scratch / "result.json"), "started": str(scratch / "started")}
+    files["result"] = str(scratch / "result.json")
     access = Access((*isolation.surroundings(), str(job_file), *reads(job)), (str(scratch), *job.get("writes", ())))
     allowed = isolation.to_job(access, limits(job, timeout_s), processes(job), uring(job))
     return {**job, **files, **allowed, "fetched": fetched, "parent": os.getpid(), "timeout_s": timeout_s}
@@ -242,9 +263,17 @@ def fetch_all(kind: str, folder: Path) -> None:
 
 
 def fetch(made: Path, wanted: Path) -> None:
-    """Moves a file out of the scratch folder, unless a link or a pipe takes its place: then there is no `wanted`."""
-    if made.is_file() and not made.is_symlink():
+    """Moves a file out of the scratch folder. Where there is none, or a link, a pipe or a folder in its place, there is
+    no `wanted`: that is looked at after the move, when the child cannot exchange it any more."""
+    try:
         made.replace(wanted)
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+        return
+    mode = wanted.lstat().st_mode
+    if stat.S_ISDIR(mode):
+        shutil.rmtree(wanted, ignore_errors=True)
+    elif not stat.S_ISREG(mode):
+        wanted.unlink()
 
 
 def _signal_name(number: int) -> str:
@@ -265,6 +294,6 @@ def _payload(path: Path) -> dict[str, Any] | None:
         return None
     try:
         payload = json.loads(path.read_text())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     return payload if isinstance(payload, dict) else None
