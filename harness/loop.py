@@ -44,7 +44,7 @@ def search(settings: SearchSettings, observer: Observer | None = None) -> Summar
     variants = usable_variants(settings, target)
     judge = Judge(settings, target, variants, observer, settings.run / "scratch")
     run = RunFolder(settings)
-    with Ledger(run.ledger) as ledger:
+    with Ledger(run.ledger) as ledger, run.seal.speaks_first():
         interrupted, confirmed, before = False, None, 0
         try:
             seed, champion = start(judge, run, ledger, started)
