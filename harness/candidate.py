@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -145,6 +146,12 @@ class Speedup:
     value: float
     low: float
     high: float
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> "Speedup":
+        """What a record holds of one: null for a bound that is infinite. KeyError or TypeError for anything else."""
+        high = record["high"]
+        return cls(float(record["value"]), float(record["low"]), math.inf if high is None else float(high))
 
 
 @dataclass(frozen=True)

@@ -127,4 +127,4 @@ def main(job: Job) -> None:
     """Runs a job and writes what it gives to the file `result`."""
     run = load_job(job)
     payload = run(job)
-    Path(job["result"]).write_text(json.dumps(payload))
+    Path(job["result"]).write_text(json.dumps(payload, allow_nan=False))

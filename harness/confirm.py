@@ -33,9 +33,9 @@ class Confirmed:
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> "Confirmed":
         """What `asdict` made of one. KeyError or TypeError when `record` has another form."""
-        ops = {op: Speedup(**speedup) for op, speedup in record["ops"].items()}
+        ops = {op: Speedup.from_json(speedup) for op, speedup in record["ops"].items()}
         use = record["cache_use"] and CacheUse(**record["cache_use"])
-        return cls(**{**record, "ops": ops, "engine": Speedup(**record["engine"]), "cache_use": use})
+        return cls(**{**record, "ops": ops, "engine": Speedup.from_json(record["engine"]), "cache_use": use})
 
 
 @dataclass(frozen=True)

@@ -62,7 +62,7 @@ class Conversation:
     def ask(self, what: str, **arguments: Any) -> dict[str, Any]:
         """Has the child do something, and waits for what it says."""
         self._number += 1
-        line = json.dumps({"do": what, "with": arguments, "number": self._number}) + "\n"
+        line = json.dumps({"do": what, "with": arguments, "number": self._number}, allow_nan=False) + "\n"
         self._tell(line.encode())
         answer = self._answer()
         if answer.get("number") != self._number:

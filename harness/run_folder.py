@@ -10,6 +10,7 @@ from typing import Any
 from baseline.errors import CheckError, UsageError
 from baseline.manifest import load_manifest
 from baseline.variant import Variant
+from harness import strict_json
 from harness.candidate import Candidate
 from harness.isolation import layers
 from harness.judge import Verdict
@@ -71,7 +72,7 @@ class RunFolder:
         self.seal = Seal(settings)
         # These must not change either. The folders may: a search can be resumed on another machine.
         contents = {"model": load_manifest(settings.packed).source.fingerprint, **self.seal.digests}
-        record = json.loads(json.dumps(asdict(settings), default=str)) | {"contents": contents}
+        record = json.loads(strict_json.dumps(asdict(settings))) | {"contents": contents}
         record["confined_by"] = layers().in_force
         _same_search(self.path / "settings.json", record)
         writable(settings.cache)
@@ -87,7 +88,7 @@ class RunFolder:
     def write(self, name: str, record: Any) -> None:
         """Writes a JSON file, whole or not at all."""
         partial = self.path / f"{name}.partial"
-        partial.write_text(json.dumps(record, indent=1, default=str) + "\n")
+        partial.write_text(strict_json.dumps(record))
         partial.replace(self.path / name)
 
     def candidate(self, identity: str) -> Path:
@@ -103,7 +104,7 @@ class RunFolder:
     def record(self, candidate: Candidate, variants: dict[str, dict[str, Variant]]) -> Path:
         """Writes who a candidate is, with the sources of its kernels, and returns its folder."""
         folder = self.candidate(candidate.id)
-        (folder / "candidate.json").write_text(json.dumps(candidate.to_json(), indent=1) + "\n")
+        (folder / "candidate.json").write_text(strict_json.dumps(candidate.to_json()))
         for op, spec in candidate.configuration.kernels.items():
             source = variants[op][spec.variant].path
             shutil.copyfile(source, folder / f"{op}{source.suffix}")
@@ -112,7 +113,7 @@ class RunFolder:
     def record_verdict(self, candidate: Candidate, verdict: Verdict) -> None:
         """Writes the raw samples of all stages, and the compiler's output; drops the arrays that a check exchanged."""
         folder = self.candidate(candidate.id)
-        (folder / "samples.json").write_text(json.dumps(asdict(verdict), indent=1) + "\n")
+        (folder / "samples.json").write_text(strict_json.dumps(asdict(verdict)))
         if verdict.built is not None:
             (folder / "build.log").write_text(verdict.built.log)
         for exchanged in (*folder.glob("scratch/*.npz"), *folder.glob("scratch/*.safetensors")):

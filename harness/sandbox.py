@@ -146,7 +146,7 @@ def start_child(job: Mapping[str, Any], folder: Path, timeout_s: float, talk: bo
     whole = _whole(job, scratch, job_file, timeout_s) | {"begun": begun}
     for stale in whole["fetched"].values():
         Path(stale).unlink(missing_ok=True)
-    job_file.write_text(json.dumps(whole, indent=1))
+    job_file.write_text(json.dumps(whole, indent=1, allow_nan=False))
     # -P: the candidate's folder is the working directory and must not shadow a module.
     command = [sys.executable, "-P", "-m", "harness.confined", str(job_file)]
     with os.fdopen(begun, "wb"), (folder / f"{kind}.log").open("wb") as log:

@@ -107,6 +107,8 @@ def test_search_keeps_the_fast_one_and_records_the_bad_ones(settings, kernels):
     samples = json.loads((folder / "samples.json").read_text())
     assert len(samples["benched"]["champion_s"]) == len(samples["benched"]["candidate_s"]) >= 12
     assert json.loads((settings.run / "summary.json").read_text())["champion"] == fast.id
+    for path in settings.run.rglob("*.json"):
+        json.loads(path.read_text(), parse_constant=pytest.fail)  # of Infinity and NaN
 
 
 def test_kill_9_loses_nothing(settings, kernels):
