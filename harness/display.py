@@ -170,6 +170,8 @@ def print_rerun(found: Rerun) -> None:
     if found.engine is not None:
         table.add_row("decode, whole engine", "", *bounds(found.engine))
     console().print(table)
+    for note in found.notes:
+        console().print(note, markup=False, soft_wrap=True)
     console().print("reproduced" if found.reproduced else f"not reproduced: {found.reason}", soft_wrap=True)
 
 

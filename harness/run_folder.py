@@ -11,6 +11,7 @@ from baseline.errors import CheckError, UsageError
 from baseline.manifest import load_manifest
 from baseline.variant import Variant
 from harness import strict_json
+from harness.built_with import built_with
 from harness.candidate import Candidate
 from harness.isolation import layers
 from harness.judge import Verdict
@@ -74,6 +75,7 @@ class RunFolder:
         contents = {"model": load_manifest(settings.packed).source.fingerprint, **self.seal.digests}
         record = json.loads(strict_json.dumps(asdict(settings))) | {"contents": contents}
         record["confined_by"] = layers().in_force
+        record["built_with"] = built_with()
         _same_search(self.path / "settings.json", record)
         writable(settings.cache)
         self.scratch = writable(self.path / "scratch")

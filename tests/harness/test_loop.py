@@ -13,6 +13,7 @@ import pytest
 
 import baseline.reference
 from baseline.errors import CheckError, UsageError
+from harness.built_with import built_with
 from harness.candidate import Stage, Status
 from harness.ledger import encode, load_rows
 from harness.loop import search
@@ -150,6 +151,7 @@ def test_ctrl_c_ends_it_cleanly(settings):
 def test_without_candidates_the_seed_is_confirmed_and_must_stay(settings, kernels):
     summary = search(dataclasses.replace(settings, candidates=0))
     assert (summary.evaluated, summary.kept, summary.speedup, summary.speedup_low) == (0, 0, 1.0, 1.0)
+    assert json.loads((settings.run / "settings.json").read_text())["built_with"] == built_with()
     plain = kernels / "qmatvec" / "cpu" / "plain.cpp"
     plain.write_text(plain.read_text() + "\n")
     with pytest.raises(UsageError, match="have changed since this search began"):
