@@ -50,6 +50,8 @@ QMATVEC = {
     "reads_the_oracle": (CHECK, Status.CRASHED, f"reference.py: {CLOSED}"),
     "reads_the_golden_answers": (CHECK, Status.CRASHED, f"golden: {CLOSED}"),
     "reads_another_candidate": (CHECK, Status.CRASHED, f"candidate.json: {CLOSED}"),
+    "changes_another_candidate": (CHECK, Status.CRASHED, f"candidate.json: {CLOSED}"),
+    "edits_the_contract": (CHECK, Status.CRASHED, f"contract.yaml: {CLOSED}"),
     "allocates_without_end": (CHECK, Status.CRASHED, "needed more than 1024 MB of memory"),
     "loops_for_ever": (CHECK, Status.TIMEOUT, "did not end within"),
     "crashes_after_the_answer": (CHECK, Status.CRASHED, "crashed with SIGSEGV"),
