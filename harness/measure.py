@@ -119,7 +119,8 @@ def run_engine(
         measured = speedup(log_ratios(new, old)) if old else None  # speeds: the inverse of times
         seconds, use = time.perf_counter() - started, timed.use() if timed else None
         right = ran and failure is None
-        return EngineResult(ran, right, old, new, measured, seconds, max_kl, failure, dispatched, use)
+        machine = (timed.blocks.again, timed.blocks.disturbed) if timed else ({}, {})
+        return EngineResult(ran, right, old, new, measured, seconds, max_kl, failure, dispatched, use, *machine)
 
     try:
         with Conversation(job, (CHAMPION, CANDIDATE), folder, plan.timeout_s or timeout_s) as child:

@@ -14,6 +14,7 @@ from harness.candidate import Candidate
 from harness.isolation import layers
 from harness.judge import Verdict
 from harness.ledger import load_rows
+from harness.load import watched
 from harness.seal import Seal
 from harness.settings import SearchSettings, writable
 
@@ -73,6 +74,7 @@ class RunFolder:
         contents = {"model": load_manifest(settings.packed).source.fingerprint, **self.seal.digests}
         record = json.loads(json.dumps(asdict(settings), default=str)) | {"contents": contents}
         record["confined_by"] = layers().in_force
+        record["watched"] = asdict(watched())
         _same_search(self.path / "settings.json", record)
         writable(settings.cache)
         self.scratch = writable(self.path / "scratch")
