@@ -213,7 +213,7 @@ class Dispatched:
 class EngineResult:
     """Engine stage. `right`: the golden outputs were reproduced; tokens/s of both arms, ABBA.
 
-    again, disturbed: as in `Benched`.
+    again, disturbed: as in `Benched`. apart: each arm was timed in a process of its own.
     """
 
     ran: bool
@@ -228,3 +228,4 @@ class EngineResult:
     cache_use: CacheUse | None = None  # None where nothing was timed
     again: Mapping[str, int] = field(default_factory=dict)
     disturbed: Mapping[str, int] = field(default_factory=dict)
+    apart: bool = False
