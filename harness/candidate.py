@@ -191,7 +191,8 @@ class Benched:
 
     champion_first: for each block whether it was champion, candidate, candidate, champion, or the other way round.
     hidden_s: how much more of a repetition the candidate's process does not tell of than the champion's.
-    again: blocks that were left out and measured again, because the machine was slow.
+    again: blocks that were left out and measured again, by what disturbed the machine; disturbed: those that count all
+        the same (`harness.blocks`).
     """
 
     ran: bool
@@ -202,7 +203,8 @@ class Benched:
     failure: Failure | None = None
     champion_first: tuple[bool, ...] = ()
     hidden_s: float = 0.0
-    again: int = 0
+    again: Mapping[str, int] = field(default_factory=dict)
+    disturbed: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -216,7 +218,10 @@ class Dispatched:
 
 @dataclass(frozen=True)
 class EngineResult:
-    """Engine stage. `right`: the golden outputs were reproduced; tokens/s of both arms, ABBA."""
+    """Engine stage. `right`: the golden outputs were reproduced; tokens/s of both arms, ABBA.
+
+    again, disturbed: as in `Benched`. apart: each arm was timed in a process of its own.
+    """
 
     ran: bool
     right: bool
@@ -228,3 +233,6 @@ class EngineResult:
     failure: Failure | None = None
     dispatched: Dispatched | None = None  # None where no kernel was to be shown to run
     cache_use: CacheUse | None = None  # None where nothing was timed
+    again: Mapping[str, int] = field(default_factory=dict)
+    disturbed: Mapping[str, int] = field(default_factory=dict)
+    apart: bool = False

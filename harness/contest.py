@@ -197,5 +197,6 @@ class Match:
 def _benched(samples: Samples | None, failure: Failure | None, seconds: float) -> Benched:
     if samples is None:
         return Benched(False, (), (), None, seconds, failure)
-    measured, order, hidden = speedup(samples.blocks.ratios()), tuple(samples.blocks.champion_first), samples.hidden_s()
-    return Benched(True, *samples.seconds(), measured, seconds, failure, order, hidden, samples.blocks.again)
+    blocks, hidden = samples.blocks, samples.hidden_s()
+    measured, order, machine = speedup(blocks.ratios()), tuple(blocks.champion_first), (blocks.again, blocks.disturbed)
+    return Benched(True, *samples.seconds(), measured, seconds, failure, order, hidden, *machine)

@@ -1,4 +1,4 @@
-"""The child's `engine` job: champion and candidate in the whole engine, what they answer and how fast they decode."""
+"""The child's `engine` job: configurations of the whole engine, what they answer and how fast they decode."""
 
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -30,7 +30,7 @@ def threads(arm: Mapping[str, Any]) -> int:
 
 
 class Arms:
-    """Two configurations of one engine."""
+    """Configurations of one engine."""
 
     def __init__(self, engine: Engine, job: Mapping[str, Any]) -> None:
         self._engine, self._job = engine, job
@@ -50,6 +50,12 @@ class Arms:
         configure(self._engine, self._job, arm)
         self._steps = self._engine.steps(self._job["prompt"])
         next(self._steps)
+        return {}
+
+    def rest(self) -> dict[str, Any]:
+        """Lets go of what only the last decode needs: another process may be next, and what is mapped stays cached."""
+        self._steps = iter(())
+        self._engine.configure()
         return {}
 
     def decode(self, tokens: int) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from harness.candidate import Candidate
 from harness.isolation import layers
 from harness.judge import Verdict
 from harness.ledger import load_rows
+from harness.load import watched
 from harness.seal import Seal
 from harness.settings import SearchSettings, writable
 
@@ -76,6 +77,7 @@ class RunFolder:
         record = json.loads(strict_json.dumps(asdict(settings))) | {"contents": contents}
         record["confined_by"] = layers().in_force
         record["built_with"] = built_with()
+        record["watched"] = asdict(watched())
         _same_search(self.path / "settings.json", record)
         writable(settings.cache)
         self.scratch = writable(self.path / "scratch")
