@@ -6,8 +6,10 @@ The child's side is `harness.listening`.
 import json
 import os
 import select
+import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -35,12 +37,20 @@ class Ended(Exception):
 class Conversation:
     """A child that was started with a job, and answers. A context manager: leaving it leaves no process."""
 
-    def __init__(self, job: Mapping[str, Any], who: tuple[str, ...], folder: Path, timeout_s: float) -> None:
-        """Starts the child in `folder`; `ready` waits for it. `timeout_s` is for each answer."""
+    def __init__(
+        self,
+        job: Mapping[str, Any],
+        who: tuple[str, ...],
+        folder: Path,
+        timeout_s: float,
+        descriptors: Sequence[int] = (),
+    ) -> None:
+        """Starts the child in `folder`; `ready` waits for it. `timeout_s` is for each answer; the child inherits the
+        `descriptors`."""
         self.kind, self.who, self.folder, self.timeout_s = str(job["kind"]), who, folder, timeout_s
         self._started = time.perf_counter()
-        self._process = start_child(job, folder, timeout_s, talk=True)
-        self._number, self._unread = 0, b""
+        self._process = start_child(job, folder, timeout_s, talk=True, descriptors=descriptors)
+        self._number, self._unread, self._stands = 0, b"", False
 
     @property
     def scratch(self) -> Path:
@@ -57,7 +67,7 @@ class Conversation:
         self._answer()
 
     def ask(self, what: str, **arguments: Any) -> dict[str, Any]:
-        """Has the child do something, and waits for what it says."""
+        """Has the child do something, and waits for what it says. One that stands goes on."""
         self._number += 1
         line = json.dumps({"do": what, "with": arguments, "number": self._number}) + "\n"
         assert self._process.stdin is not None
@@ -65,10 +75,28 @@ class Conversation:
             os.write(self._process.stdin.fileno(), line.encode())
         except BrokenPipeError:
             raise self._end(0.5) from None
+        if self._stands:
+            self._signal(signal.SIGCONT)
+            self._stands = False
         answer = self._answer()
         if answer.get("number") != self._number:
             raise Ended(self.who, ChildResult(ChildStatus.ERROR, 0.0, stderr="answered what was not asked"))
         return answer
+
+    def hold(self) -> None:
+        """Stops the child; it stands, with all its threads, when this returns, and until it is asked again.
+
+        It cannot wake itself: who is asleep makes no call, and seccomp forbids the timers that would send it a signal.
+        """
+        self._signal(signal.SIGSTOP)
+        _, status = os.waitpid(self.pid, os.WUNTRACED)
+        self._stands = os.WIFSTOPPED(status)
+        if not self._stands:  # it has ended, which nobody can ask for a second time
+            self._process.returncode = os.waitstatus_to_exitcode(status)
+
+    def _signal(self, number: signal.Signals) -> None:
+        with suppress(ProcessLookupError, PermissionError):  # it has just ended
+            os.killpg(self.pid, number)
 
     def _answer(self) -> dict[str, Any]:
         """The next line of the process."""

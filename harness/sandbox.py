@@ -13,7 +13,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -112,13 +112,13 @@ def remove_scratch(kind: str, folder: Path) -> None:
 
 
 def start_child(
-    job: Mapping[str, Any], folder: Path, timeout_s: float, talk: bool = False
+    job: Mapping[str, Any], folder: Path, timeout_s: float, talk: bool = False, descriptors: Sequence[int] = ()
 ) -> "subprocess.Popen[bytes]":
     """Starts the child of `job` in a new scratch folder and a new process group, and does not wait for it.
 
     The job and its log are `<kind>.job.json` and `<kind>.log` in `folder`. `talk`: standard input and output are pipes;
-    else there is no input, and both outputs are the log. The caller ends it, with `end_child`, and removes the scratch
-    folder. OSError when the folder cannot be written.
+    else there is no input, and both outputs are the log. It inherits `descriptors`. The caller ends it, with
+    `end_child`, and removes the scratch folder. OSError when the folder cannot be written.
     """
     kind, job_file = job["kind"], _job_file(job["kind"], folder)
     remove_scratch(kind, folder)
@@ -140,6 +140,7 @@ def start_child(
             stdin=subprocess.PIPE if talk else subprocess.DEVNULL,
             stdout=subprocess.PIPE if talk else log,
             stderr=log,
+            pass_fds=descriptors,
             start_new_session=True,
         )
 
