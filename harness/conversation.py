@@ -25,6 +25,8 @@ from harness.sandbox import (
     start_child,
 )
 
+LOOK_S = 1e-5  # between two looks at whether a child stands yet
+
 
 class Ended(Exception):
     """A child has ended, or did not answer in time; `result` says how. `who`: the arms that ran in it."""
@@ -86,10 +88,18 @@ class Conversation:
     def hold(self) -> None:
         """Stops the child; it stands, with all its threads, when this returns, and until it is asked again.
 
-        It cannot wake itself: who is asleep makes no call, and seccomp forbids the timers that would send it a signal.
+        It cannot wake itself: who stands makes no call, and seccomp forbids the timers that would send it a signal.
+        Without seccomp one that always wakes itself ends with `Ended`; one that does so now and then is not seen.
         """
         self._signal(signal.SIGSTOP)
-        _, status = os.waitpid(self.pid, os.WUNTRACED)
+        deadline = time.perf_counter() + self.timeout_s
+        while True:
+            found, status = os.waitpid(self.pid, os.WUNTRACED | os.WNOHANG)
+            if found:
+                break
+            if time.perf_counter() > deadline:
+                raise Ended(self.who, ChildResult(ChildStatus.ERROR, self.timeout_s, stderr="could not be stopped"))
+            time.sleep(LOOK_S)
         self._stands = os.WIFSTOPPED(status)
         if not self._stands:  # it has ended, which nobody can ask for a second time
             self._process.returncode = os.waitstatus_to_exitcode(status)
