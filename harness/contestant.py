@@ -45,7 +45,8 @@ class Contestant(Conversation):
         launches = len(next(iter(activations.values())))
         if self._native:
             self.ask("prepare", arm=arm, launches=launches)
-            self.hold()
+            self.stop()
+            self.stand()
         for name, values in activations.items():
             self.slots.arrays[name][:launches] = values
         for name in self._outputs:
@@ -58,8 +59,11 @@ class Contestant(Conversation):
         started = time.perf_counter()
         answer = self.ask("run", arm=arm)
         if self._native:
-            self.hold()
-        return Repetition(time.perf_counter() - started, number(answer.get("seconds")))
+            self.stop()
+        seconds = time.perf_counter() - started
+        if self._native:
+            self.stand()
+        return Repetition(seconds, number(answer.get("seconds")))
 
     def left(self, launches: int) -> dict[str, Array]:
         """The outputs of so many launches, [launches, ...] by name, as they lie in the slots: those of native code."""

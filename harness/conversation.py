@@ -85,13 +85,17 @@ class Conversation:
             raise Ended(self.who, ChildResult(ChildStatus.ERROR, 0.0, stderr="answered what was not asked"))
         return answer
 
-    def hold(self) -> None:
-        """Stops the child; it stands, with all its threads, when this returns, and until it is asked again.
+    def stop(self) -> None:
+        """Stops the child, until it is asked again. What runs is interrupted at once, on every core; what sleeps does not
+        go on. That all of it stands is known after `stand`, which waits for threads that get no core."""
+        self._signal(signal.SIGSTOP)
+
+    def stand(self) -> None:
+        """Waits until a child that was stopped stands.
 
         It cannot wake itself: who stands makes no call, and seccomp forbids the timers that would send it a signal.
         Without seccomp one that always wakes itself ends with `Ended`; one that does so now and then is not seen.
         """
-        self._signal(signal.SIGSTOP)
         deadline = time.perf_counter() + self.timeout_s
         while True:
             found, status = os.waitpid(self.pid, os.WUNTRACED | os.WNOHANG)

@@ -56,7 +56,8 @@ def test_a_child_stands_until_it_is_asked_again(tmp_path):
         child.ready()
         for _ in range(3):
             child.ask("prepare", arm="it", launches=1)
-            child.hold()
+            child.stop()
+            child.stand()
             if sys.platform == "linux":
                 assert Path(f"/proc/{child.pid}/stat").read_text().rsplit(") ")[1][0] == "T"
             assert child.ask("run", arm="it")["seconds"] > 0
