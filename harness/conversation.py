@@ -86,8 +86,8 @@ class Conversation:
         return answer
 
     def stop(self) -> None:
-        """Stops the child, until it is asked again. What runs is interrupted at once, on every core; what sleeps does not
-        go on. That all of it stands is known after `stand`, which waits for threads that get no core."""
+        """Stops the child, until it is asked again: its threads that run are interrupted at once, on every core, and no
+        other one goes on. `stand` waits until all have taken notice, which takes those long that get no core."""
         self._signal(signal.SIGSTOP)
 
     def stand(self) -> None:
