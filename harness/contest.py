@@ -140,7 +140,7 @@ class Contest:
 
     def _meet(self, processes: Mapping[str, Contestant], plan: ContestPlan) -> tuple[Samples, Failure | None]:
         """The samples, and what is wrong with the candidate's part in them."""
-        check = TimedCheck(self.candidate, self.inputs, self.folder, self.noise, self.factor)
+        check = TimedCheck(self.candidate, self.inputs, self.noise, self.factor)
         for process in dict.fromkeys(processes.values()):
             process.ready()
         match = Match(processes, check)
@@ -164,8 +164,10 @@ class Match:
         self.launches = 1
         seconds = [min(self.repetition(arm).seconds for _ in range(3)) for arm in (CHAMPION, CANDIDATE)]
         # What asking for them takes is then the same for both.
-        self.launches = max(min(math.ceil(REPETITION_S / min(seconds)), int(LONGEST_S / max(seconds))), 1)
+        wanted = min(math.ceil(REPETITION_S / min(seconds)), int(LONGEST_S / max(seconds)))
+        self.launches = max(min(wanted, processes[CANDIDATE].slots.count), 1)
         self._seen = 0  # timed repetitions of the candidate
+        self._failure: Failure | None = None
         self._taken: dict[int, Taken] = {}
 
     def repetition(self, arm: str) -> Repetition:
@@ -173,19 +175,20 @@ class Match:
         return self._run(arm)[0]
 
     def timed(self, arm: str) -> Repetition:
-        """One that counts. CHECKED of the candidate's are kept, each as likely as the others: nobody knows which when
-        it runs, and none comes after the last that counts."""
+        """One that counts. The candidate's must all be complete. CHECKED of them are kept, each as likely as the
+        others: nobody knows which when it runs, and none comes after the last that counts."""
         found, activations = self._run(arm)
-        if arm == CANDIDATE:
+        if arm == CANDIDATE and self._failure is None:
+            self._failure = self._check.look(self._processes[arm], activations)
             self._seen += 1
             place = self._seen - 1 if self._seen <= CHECKED else secrets.randbelow(self._seen)
             if place < CHECKED:
-                self._taken[place] = self._check.take(self._processes[arm], arm, activations, place)
+                self._taken[place] = self._check.take(self._processes[arm], arm, activations)
         return found
 
     def verdict(self) -> Failure | None:
         """What is wrong with what the candidate made in the timed repetitions."""
-        failures = (self._check.judge(taken) for taken in self._taken.values())
+        failures = (self._failure, *map(self._check.judge, self._taken.values()))
         return next((failure for failure in failures if failure is not None), None)
 
     def _run(self, arm: str) -> tuple[Repetition, Mapping[str, Array]]:

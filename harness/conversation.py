@@ -6,8 +6,10 @@ The child's side is `harness.listening`.
 import json
 import os
 import select
+import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -25,6 +27,7 @@ from harness.sandbox import (
 
 LINE_BYTES = 1 << 20  # of an answer: the longest holds a few hashes
 UNASKED = "answered what was not asked"
+LOOK_S = 1e-5  # between two looks at whether a child stands yet
 
 
 class Ended(Exception):
@@ -38,12 +41,20 @@ class Ended(Exception):
 class Conversation:
     """A child that was started with a job, and answers. A context manager: leaving it leaves no process."""
 
-    def __init__(self, job: Mapping[str, Any], who: tuple[str, ...], folder: Path, timeout_s: float) -> None:
-        """Starts the child in `folder`; `ready` waits for it. `timeout_s` is for each answer."""
+    def __init__(
+        self,
+        job: Mapping[str, Any],
+        who: tuple[str, ...],
+        folder: Path,
+        timeout_s: float,
+        descriptors: Sequence[int] = (),
+    ) -> None:
+        """Starts the child in `folder`; `ready` waits for it. `timeout_s` is for each answer; the child inherits the
+        `descriptors`."""
         self.kind, self.who, self.folder, self.timeout_s = str(job["kind"]), who, folder, timeout_s
         self._started = time.perf_counter()
-        self._process = start_child(job, folder, timeout_s, talk=True)
-        self._number, self._unread = 0, b""
+        self._process = start_child(job, folder, timeout_s, talk=True, descriptors=descriptors)
+        self._number, self._unread, self._stands = 0, b"", False
 
     @property
     def scratch(self) -> Path:
@@ -60,10 +71,13 @@ class Conversation:
         self._answer()
 
     def ask(self, what: str, **arguments: Any) -> dict[str, Any]:
-        """Has the child do something, and waits for what it says."""
+        """Has the child do something, and waits for what it says. One that stands goes on."""
         self._number += 1
         line = json.dumps({"do": what, "with": arguments, "number": self._number}, allow_nan=False) + "\n"
         self._tell(line.encode())
+        if self._stands:
+            self._signal(signal.SIGCONT)
+            self._stands = False
         answer = self._answer()
         if answer.get("number") != self._number:
             raise self._unasked()
@@ -82,6 +96,33 @@ class Conversation:
 
     def _unasked(self) -> Ended:
         return Ended(self.who, ChildResult(ChildStatus.ERROR, 0.0, stderr=UNASKED))
+
+    def stop(self) -> None:
+        """Stops the child, until it is asked again: its threads that run are interrupted at once, on every core, and no
+        other one goes on. `stand` waits until all have taken notice, which takes those long that get no core."""
+        self._signal(signal.SIGSTOP)
+
+    def stand(self) -> None:
+        """Waits until a child that was stopped stands.
+
+        It cannot wake itself: who stands makes no call, and seccomp forbids the timers that would send it a signal.
+        Without seccomp one that always wakes itself ends with `Ended`; one that does so now and then is not seen.
+        """
+        deadline = time.perf_counter() + self.timeout_s
+        while True:
+            found, status = os.waitpid(self.pid, os.WUNTRACED | os.WNOHANG)
+            if found:
+                break
+            if time.perf_counter() > deadline:
+                raise Ended(self.who, ChildResult(ChildStatus.ERROR, self.timeout_s, stderr="could not be stopped"))
+            time.sleep(LOOK_S)
+        self._stands = os.WIFSTOPPED(status)
+        if not self._stands:  # it has ended, which nobody can ask for a second time
+            self._process.returncode = os.waitstatus_to_exitcode(status)
+
+    def _signal(self, number: signal.Signals) -> None:
+        with suppress(ProcessLookupError, PermissionError):  # it has just ended
+            os.killpg(self.pid, number)
 
     def _answer(self) -> dict[str, Any]:
         """The next line of the process."""

@@ -129,12 +129,14 @@ def remove_scratch(kind: str, folder: Path) -> None:
     shutil.rmtree(scratch_folder(kind, folder), ignore_errors=True)
 
 
-def start_child(job: Mapping[str, Any], folder: Path, timeout_s: float, talk: bool = False) -> Child:
+def start_child(
+    job: Mapping[str, Any], folder: Path, timeout_s: float, talk: bool = False, descriptors: Sequence[int] = ()
+) -> Child:
     """Starts the child of `job` in a new scratch folder and a new process group, and does not wait for it.
 
     The job and its log are `<kind>.job.json` and `<kind>.log` in `folder`. `talk`: standard input and output are pipes;
-    else there is no input, and both outputs are the log. The caller ends it, with `end_child`, and removes the scratch
-    folder. OSError when the folder cannot be written.
+    else there is no input, and both outputs are the log. It inherits `descriptors`. The caller ends it, with
+    `end_child`, and removes the scratch folder. OSError when the folder cannot be written.
     """
     kind, job_file = job["kind"], _job_file(job["kind"], folder)
     remove_scratch(kind, folder)
@@ -159,7 +161,7 @@ def start_child(job: Mapping[str, Any], folder: Path, timeout_s: float, talk: bo
             stdout=subprocess.PIPE if talk else log,
             stderr=log,
             start_new_session=True,
-            pass_fds=(begun,),
+            pass_fds=(begun, *descriptors),
         )
 
 

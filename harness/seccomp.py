@@ -26,6 +26,7 @@ OTHERS = (  # what belongs to other processes, and what would leave the group or
     *("ptrace", "process_vm_readv", "process_vm_writev", "process_madvise", "kcmp"),
     *("setsid", "setpgid", "setrlimit", "setpriority", "sched_setscheduler", "sched_setattr"),
     *("shmget", "shmat", "shmctl", "msgget", "semget", "mq_open", "memfd_create"),
+    "timer_create",  # its signal may be the SIGCONT that wakes a process which the parent has stopped
 )
 SYSTEM = (
     *("clock_settime", "clock_adjtime", "settimeofday", "adjtimex", "reboot", "kexec_load", "kexec_file_load"),

@@ -14,6 +14,7 @@ OPS = ("qmatvec", "expert_down")
 CHECK, BENCH, DISPATCH, ENGINE = Stage.CHECK, Stage.BENCH, Stage.DISPATCH, Stage.ENGINE
 OFF = "off by"  # an output is not the oracle's
 TIMED = "in the timed loop: "
+UNDONE = "of 512 elements of y unwritten when it answered"
 FORBIDDEN = "made a forbidden system call"
 CLOSED = "Permission denied"
 # Name: the stage that rejects it, with which status, and what its reason says.
@@ -61,7 +62,13 @@ QMATVEC = {
     "prints_nonsense": (BENCH, Status.CRASHED, "answered what was not asked"),
     "patches_the_clock": (BENCH, Status.DISHONEST, "its process's clock is"),
     "slows_the_champion": (BENCH, Status.DISCARDED, "no gain in a process of its own"),
-    "defers_its_work_past_the_timer": (BENCH, Status.DISHONEST, "its process"),
+    "defers_its_work_past_the_timer": (BENCH, Status.WRONG, UNDONE),
+    "defers_one_repetition_in_four": (BENCH, Status.WRONG, UNDONE),
+    "answers_before_it_computes": (BENCH, Status.WRONG, UNDONE),
+    "computes_before_the_timer": (BENCH, Status.WRONG, UNDONE),
+    "runs_the_last_launches_only": (BENCH, Status.WRONG, UNDONE),
+    "corrects_its_garbage_later": (BENCH, Status.WRONG, TIMED + "y["),
+    "wakes_itself": (CHECK, Status.CRASHED, FORBIDDEN),
     "cheats_only_in_the_engine": (ENGINE, Status.WRONG, "golden: "),
     "disarms_the_watermark": (DISPATCH, Status.WRONG, "the engine does not run this kernel"),
 }
@@ -74,9 +81,6 @@ EXPERT_DOWN = {
 TABLE = {("qmatvec", name): found for name, found in QMATVEC.items()} | {
     ("expert_down", name): found for name, found in EXPERT_DOWN.items()
 }
-# What the judge does not see yet. Native code shares the process with the interpreter that answers the parent, so that
-# it can have the interpreter leave work undone until somebody asks for results.
-MISSED = {"defers_its_work_past_the_timer"}
 WAITS = {"loops_for_ever": 3.0}  # a shorter timeout
 HONEST = sorted((path.parent.name, path.stem) for path in (CHEATS / "honest" / "cpu").glob("*/*.cpp"))
 
@@ -100,13 +104,7 @@ def needs(reason):
         pytest.skip("this kernel has no Landlock, or an old one")
 
 
-def cases():
-    for op, name in TABLE:
-        missed = pytest.mark.xfail(strict=True, reason="it changes the interpreter of its own process")
-        yield pytest.param(op, name, id=f"{op}-{name}", marks=[missed] if name in MISSED else [])
-
-
-@pytest.mark.parametrize(("op", "name"), cases())
+@pytest.mark.parametrize(("op", "name"), TABLE, ids=map("-".join, TABLE))
 def test_a_cheat_is_rejected_for_its_own_reason(op, name, bench, request):
     stage, status, reason = TABLE[op, name]
     needs(reason)
