@@ -145,15 +145,8 @@ class Contest:
             process.ready()
         match = Match(processes, check)
         samples = Samples(match.launches, measure(match.timed, plan.blocks, plan.budget_s, self.min_gain))
-        return samples, self._misconduct(samples) or match.verdict()
-
-    def _misconduct(self, samples: Samples) -> Failure | None:
-        """A time that cannot be, or that the candidate's process tells otherwise."""
-        usual, hidden = median(r.seconds for r in samples.blocks.candidate), samples.hidden_s()
-        if hidden > HIDDEN_SHARE * usual + HIDDEN_S:
-            reason = f"its process's clock is {1e3 * hidden:.1f} ms short of the {1e3 * usual:.1f} ms that passed"
-            return Failure(Status.DISHONEST, reason)
-        return self.floor.failure(median(samples.seconds()[1]))
+        too_fast = self.floor.failure(median(samples.seconds()[1]))
+        return samples, _hidden(samples) or match.verdict() or too_fast
 
 
 class Match:
@@ -195,6 +188,15 @@ class Match:
         activations = self._check.draw(self.launches)
         self._processes[arm].prepare(arm, activations)
         return self._processes[arm].run(arm), activations
+
+
+def _hidden(samples: Samples) -> Failure | None:
+    """What is wrong when the candidate's process tells of other times than passed."""
+    usual, hidden = median(r.seconds for r in samples.blocks.candidate), samples.hidden_s()
+    if hidden <= HIDDEN_SHARE * usual + HIDDEN_S:
+        return None
+    reason = f"its process's clock is {1e3 * hidden:.1f} ms short of the {1e3 * usual:.1f} ms that passed"
+    return Failure(Status.DISHONEST, reason)
 
 
 def _benched(samples: Samples | None, failure: Failure | None, seconds: float) -> Benched:

@@ -8,6 +8,7 @@ import pytest
 
 from harness import landlock, sandbox, seccomp, targets
 from harness.candidate import Stage, Status
+from harness.physics import Floor
 from tests.cheats.conftest import CHEATS, LOSERS, TIMEOUT_S
 
 OPS = ("qmatvec", "expert_down")
@@ -121,6 +122,14 @@ def test_an_honest_kernel_passes_check_and_bench(op, name, bench):
     verdict = bench.judged(CHEATS / "honest" / "cpu" / op / f"{name}.cpp", op)
     assert verdict.stage is BENCH and verdict.status in LOSERS, verdict.failure
     assert verdict.checked.right and verdict.benched.ran
+
+
+def test_what_only_a_busy_machine_calls_impossible_is_not(bench, tmp_path):
+    """The floor was measured when others used the memory: it is measured again."""
+    bench.judge.floors["qmatvec"] = Floor(1.0, 1.0, 10**6)
+    file = shutil.copy(CHEATS / "honest" / "cpu" / "qmatvec" / "words.cpp", tmp_path / "timed_again.cpp")
+    verdict = bench.judged(Path(file), "qmatvec")
+    assert verdict.status in LOSERS and bench.judge.floors["qmatvec"].bytes_s < 0.1
 
 
 @pytest.mark.parametrize("op", OPS)

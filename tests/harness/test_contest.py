@@ -126,6 +126,10 @@ def test_faster_than_the_memory_is_impossible(contest):
     assert "faster than physics" in benched.failure.reason and "1.0 MB" in benched.failure.reason
 
 
+def test_the_lower_of_two_floors_counts():
+    assert Floor(2e-6, 1e-3, 5).lowered(Floor(1e-6, 3e-3, 5)) == Floor(1e-6, 1e-3, 5)
+
+
 def test_the_floor_of_an_op(library, tmp_path):
     plain = library("plain_one", RIGHT)
     bench_inputs(plain, tmp_path / "inputs.npz")
