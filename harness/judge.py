@@ -72,7 +72,7 @@ class Judge:
 
     settings: SearchSettings
     target: Target
-    variants: dict[str, dict[str, Variant]]
+    variants: Mapping[str, Mapping[str, Variant]]
     observer: Observer
     scratch: Path
     golden: Golden = field(init=False)

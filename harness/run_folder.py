@@ -21,7 +21,7 @@ from harness.seal import Seal
 from harness.settings import SearchSettings, writable
 
 # What must not change between a search and its resumption: rows of two searches do not belong in one ledger.
-CONTRACTS = "contracts"  # the folder of a run that keeps them
+KERNELS = "kernels"  # the folder of a run that keeps the contracts, and the variants that were written in it
 FIXED = ("target", "io", "judge", "min_gain", "state")
 
 
@@ -60,7 +60,7 @@ def _same_search(path: Path, now: Mapping[str, Any]) -> None:
 
 
 class RunFolder:
-    """`ledger.tsv`, `study.db`, `settings.json`, `summary.json`, `candidates/<id>/`, `scratch/`."""
+    """`ledger.tsv`, `study.db`, `settings.json`, `summary.json`, `candidates/<id>/`, `kernels/<op>/`, `scratch/`."""
 
     def __init__(self, settings: SearchSettings) -> None:
         """Makes the folder. UsageError when it cannot be written, or holds a search that is not to be resumed."""
@@ -81,13 +81,14 @@ class RunFolder:
         _same_search(self.path / "settings.json", record)
         writable(settings.cache)
         self.scratch = writable(self.path / "scratch")
+        self.kernels = self.path / KERNELS
         self.write("settings.json", record)
         self._keep_contracts(settings)
 
     def _keep_contracts(self, settings: SearchSettings) -> None:
         """Beside the sources of the candidates, so that the record is whole without the folder of kernels."""
         for contract in settings.kernels.glob("*/contract.yaml"):
-            shutil.copyfile(contract, writable(self.path / CONTRACTS) / f"{contract.parent.name}.yaml")
+            shutil.copyfile(contract, writable(self.kernels / contract.parent.name) / contract.name)
 
     def write(self, name: str, record: Any) -> None:
         """Writes a JSON file, whole or not at all."""
@@ -105,7 +106,7 @@ class RunFolder:
         """The one folder that a candidate's processes may write to."""
         return writable(self.candidate(identity) / "scratch")
 
-    def record(self, candidate: Candidate, variants: dict[str, dict[str, Variant]]) -> Path:
+    def record(self, candidate: Candidate, variants: Mapping[str, Mapping[str, Variant]]) -> Path:
         """Writes who a candidate is, with the sources of its kernels, and returns its folder."""
         folder = self.candidate(candidate.id)
         (folder / "candidate.json").write_text(strict_json.dumps(candidate.to_json()))

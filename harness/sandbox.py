@@ -239,8 +239,17 @@ def reads(job: Mapping[str, Any]) -> list[str]:
     """What the child of `job` reads beside what every child reads: inputs, libraries, the model, the contracts."""
     named = [job.get(name) for name in ("inputs", "packed", "kernels")]
     named += [*job.get("libraries", ()), *(call.get("library") for call in _calls(job))]
-    named += [str(Path(call["path"]).parents[1]) for call in _calls(job) if "path" in call]
+    for source in _sources(job):
+        named += [str(source), str(source.parents[1] / "contract.yaml")]
     return [*dict.fromkeys(path for path in named if path)]
+
+
+def _sources(job: Mapping[str, Any]) -> list[Path]:
+    """The files of the variants that a child reads: those of other candidates stay closed."""
+    named = [*_calls(job), *job.get("trusted", {}).values()]
+    for arm in job.get("arms", {}).values():
+        named += arm.get("choices", {}).values()
+    return [Path(choice["path"]) for choice in named if "path" in choice]
 
 
 def _calls(job: Mapping[str, Any]) -> list[Mapping[str, Any]]:

@@ -14,9 +14,10 @@ from harness import judge as judging
 from harness.candidate import Candidate, KernelSpec, Stage, Status
 from harness.contest import ContestPlan
 from harness.judge import Judge, Verdict
-from harness.loop import seed_candidate, usable_variants
+from harness.loop import seed_candidate
 from harness.progress import Silent
 from harness.settings import SearchSettings
+from harness.shelf import usable_variants
 from harness.targets import Target
 from tests.harness.conftest import BENCH, CHECKED, KERNELS, golden, packed  # noqa: F401
 from tests.harness.short_runs import shorten

@@ -11,9 +11,10 @@ from harness import confirm, decodes, measure, targets
 from harness.candidate import KernelSpec
 from harness.conversation import Conversation
 from harness.judge import Judge
-from harness.loop import seed_candidate, usable_variants
+from harness.loop import seed_candidate
 from harness.progress import Silent
 from harness.settings import SearchSettings
+from harness.shelf import usable_variants
 from tests.harness.short_runs import PLAN
 from tests.harness.variants import RIGHT, write_variant
 
