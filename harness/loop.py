@@ -14,7 +14,7 @@ from harness.candidate import IO, Candidate, Configuration, KernelSpec, Stage, S
 from harness.confirm import Confirmed, Summary, confirm, headline
 from harness.costs import Laps, costs
 from harness.judge import Judge
-from harness.ledger import Ledger, Row, latest, unmeasured
+from harness.ledger import Ledger, Row, latest, load_rows, unmeasured
 from harness.progress import Observer, Silent
 from harness.propose.base import Proposer
 from harness.propose.mutate import Mutate
@@ -64,6 +64,7 @@ def search(settings: SearchSettings, observer: Observer | None = None) -> Summar
         except StorageInternalError as error:  # SQLite's: a full disk, for one
             raise UsageError(f"{run.study}: {error}") from None
         except KeyboardInterrupt:
+            ledger.rows = load_rows(run.ledger)  # a row may have been written, and not been added to them
             if not ledger.rows:
                 raise
             interrupted = True

@@ -15,7 +15,8 @@ import baseline.reference
 from baseline.errors import CheckError, UsageError
 from harness.built_with import built_with
 from harness.candidate import Stage, Status
-from harness.ledger import encode, load_rows
+from harness.judge import Judge
+from harness.ledger import HEADER, Ledger, encode, load_rows
 from harness.loop import search
 from harness.sandbox import environment
 from harness.settings import DEFAULT_JUDGE, OPS, SearchSettings
@@ -146,6 +147,23 @@ def test_ctrl_c_ends_it_cleanly(settings):
     assert summary["interrupted"] and summary["confirmed"] is None and summary["speedup"] is None
     assert summary["evaluated"] == len(rows) - 1
     assert summary["champion"] == next(row.id for row in reversed(rows) if row.status is Status.KEPT)
+
+
+def test_ctrl_c_between_a_row_and_its_search_loses_no_row(settings, monkeypatch):
+    """The row is on the disk already when the search hears of it."""
+
+    def interrupted(self, line):
+        write(self, line)
+        if line != HEADER:
+            raise KeyboardInterrupt
+
+    write = Ledger._write
+    monkeypatch.setattr(Ledger, "_write", interrupted)
+    for unmeasured in ("measure_seed", "open", "check_engine"):
+        monkeypatch.setattr(Judge, unmeasured, lambda *_: None)
+    summary = search(settings)
+    (seed,) = load_rows(settings.run / "ledger.tsv")
+    assert summary.interrupted and summary.champion == seed.id and summary.evaluated == 0
 
 
 def test_without_candidates_the_seed_is_confirmed_and_must_stay(settings, kernels):
