@@ -14,10 +14,10 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 
-from baseline import native
+from baseline import confinement, native
 from baseline.durable import code_hash
 from baseline.elements import Array
-from harness import isolation, launch
+from harness import launch
 from harness.guarded import POISON, GuardedBuffer, array_hash
 
 Job = Mapping[str, Any]
@@ -33,7 +33,7 @@ def begin(job: Job, threads: int = 1) -> None:
     native.reserve_threads(threads)
     mx.eval(mx.zeros(1) + 1)  # MLX's own thread
     Path(job["started"]).touch()
-    isolation.restrict_calls(job["calls_program"])
+    confinement.restrict_calls(job["calls_program"])
 
 
 def check(job: Job) -> dict[str, Any]:
