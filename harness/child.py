@@ -26,10 +26,12 @@ REPEATED_S = 0.1  # for the repeats of one call
 
 
 def begin(job: Job, threads: int = 1) -> None:
-    """The candidate's code runs from here on: what fails later may be its doing, and no thread can be started any more.
+    """The candidate's code runs from here on: what fails later may be its doing, and no thread or process is started.
 
     `threads`: those that its kernels run on.
     """
+    for call in job.get("calls", ()):
+        launch.announce(call)
     native.reserve_threads(threads)
     mx.eval(mx.zeros(1) + 1)  # MLX's own thread
     Path(job["started"]).touch()
