@@ -15,10 +15,10 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 
-from baseline import native
+from baseline import confinement, native
 from baseline.durable import code_hash
 from baseline.elements import Array
-from harness import isolation, launch
+from harness import launch
 from harness.guarded import POISON, GuardedBuffer, array_hash
 
 Job = Mapping[str, Any]
@@ -32,14 +32,16 @@ def let_in(job: Job) -> None:
 
 
 def begin(job: Job, threads: int = 1) -> None:
-    """The candidate's code runs from here on: what fails later may be its doing, and no thread can be started any more.
+    """The candidate's code runs from here on: what fails later may be its doing, and no thread or process is started.
 
     `threads`: those that its kernels run on.
     """
+    for call in job.get("calls", ()):
+        launch.announce(call)
     native.reserve_threads(threads)
     mx.eval(mx.zeros(1) + 1)  # MLX's own thread
     let_in(job)
-    isolation.restrict_calls(job["calls_program"])
+    confinement.restrict_calls(job["calls_program"])
 
 
 def check(job: Job) -> dict[str, Any]:

@@ -22,12 +22,11 @@ from pathlib import Path
 from typing import Any
 
 import harness
-from harness import isolation, macos
-from harness.isolation import Access
+from baseline import confinement, macos, seccomp
+from baseline.confinement import Access, Limits
+from baseline.targets import compiler
+from harness import isolation
 
-PASSED_ON = ("PATH", "LANG", "LC_ALL", "VIRTUAL_ENV")
-# What a compiler may need to find itself, its headers and its libraries.
-COMPILER = ("CXX", "SDKROOT", "DEVELOPER_DIR", "CPATH", "LIBRARY_PATH", "LD_LIBRARY_PATH")
 # Fresh memory holds what no kernel may count on (glibc, macOS). Not where time is measured.
 UNCLEAN = {"MALLOC_PERTURB_": "165", "MallocPreScribble": "1"}
 TAIL_BYTES = 4000
@@ -55,7 +54,7 @@ class ChildResult:
     signal: str = ""
     stderr: str = ""
     payload: Mapping[str, Any] = field(default_factory=dict)
-    limits: isolation.Limits | None = None
+    limits: Limits | None = None
 
     @property
     def reason(self) -> str:
@@ -82,7 +81,7 @@ class ChildResult:
 
 def environment(scratch: Path | None = None) -> dict[str, str]:
     """The child's whole environment: no variable of ours that it does not need. Its home is its scratch folder."""
-    passed_on = {name: os.environ[name] for name in (*PASSED_ON, *COMPILER) if name in os.environ}
+    passed_on = {name: os.environ[name] for name in (*compiler.PASSED_ON, "VIRTUAL_ENV") if name in os.environ}
     folders = dict.fromkeys(("HOME", "TMPDIR"), str(scratch)) if scratch else {}
     ours = {"PYTHONPATH": str(Path(harness.__file__).parents[1]), "PYTHONDONTWRITEBYTECODE": "1"}
     return {**passed_on, **folders, **ours}
@@ -183,7 +182,7 @@ def child_result(kind: str, folder: Path, status: int | None, seconds: float, be
     """What became of a child that ended with `status` (None: in no time). `begun`: a candidate's code ran in it. Raises
     as `run_child`."""
     job, scratch = json.loads(_job_file(kind, folder).read_text()), scratch_folder(kind, folder)
-    log_tail, limits = _tail(folder / f"{kind}.log"), isolation.Limits.from_json(job["limits"])
+    log_tail, limits = _tail(folder / f"{kind}.log"), Limits.from_json(job["limits"])
     if status is None:
         return ChildResult(ChildStatus.TIMEOUT, seconds, stderr=log_tail, limits=limits)
     if status < 0:
@@ -208,7 +207,7 @@ def _whole(job: Mapping[str, Any], scratch: Path, job_file: Path, timeout_s: flo
     files, fetched = _moved(job, scratch)
     files["result"] = str(scratch / "result.json")
     access = Access((*isolation.surroundings(), str(job_file), *reads(job)), (str(scratch), *job.get("writes", ())))
-    allowed = isolation.to_job(access, limits(job, timeout_s), processes(job), uring(job))
+    allowed = confinement.to_job(access, limits(job, timeout_s), seccomp.URING if uring(job) else ())
     return {**job, **files, **allowed, "fetched": fetched, "parent": os.getpid(), "timeout_s": timeout_s}
 
 
@@ -229,7 +228,7 @@ def _moved(job: Mapping[str, Any], scratch: Path) -> tuple[dict[str, Any], dict[
     return files, fetched
 
 
-def limits(job: Mapping[str, Any], timeout_s: float) -> isolation.Limits:
+def limits(job: Mapping[str, Any], timeout_s: float) -> Limits:
     """What the child of `job` may use. An engine maps the files of its model."""
     files = Path(job["packed"]).rglob("*") if "packed" in job else ()
     return isolation.limits(timeout_s, sum(file.stat().st_size for file in files if file.is_file()))
@@ -254,11 +253,6 @@ def _sources(job: Mapping[str, Any]) -> list[Path]:
 
 def _calls(job: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     return [*job.get("calls", ()), *([job["call"]] if "call" in job else [])]
-
-
-def processes(job: Mapping[str, Any]) -> bool:
-    """Whether the child may start processes: the emulator asks addr2line for the lines of what it found."""
-    return any(call.get("backend") == "emulated" for call in _calls(job))
 
 
 def uring(job: Mapping[str, Any]) -> bool:

@@ -11,15 +11,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from baseline import confinement, landlock, macos, seccomp
+from baseline.confinement import Access, Limits
 from baseline.errors import UsageError
 from baseline.golden import load
 from baseline.policy import IoPolicy
 from baseline.tolerance import Tolerance
 from baseline.variant import Choice, parse_variant
-from harness import isolation, landlock, macos, sandbox, seccomp
+from harness import isolation, sandbox
 from harness.conversation import Conversation, Ended
 from harness.dispatch import Proof
-from harness.isolation import Access, Layers, Limits
+from harness.isolation import Layers
 from harness.loop import search
 from harness.measure import EngineArm, EnginePlan, EngineSetting, run_engine
 from harness.paths import bundled_golden
@@ -312,7 +314,7 @@ def test_without_a_layer_a_child_still_runs(tmp_path, monkeypatch):
 
 def test_nothing_secret_is_among_what_is_read():
     given = [Path(path) for path in isolation.surroundings()]
-    for secret in isolation._secrets():
+    for secret in confinement.secrets():
         assert not any(secret.is_relative_to(path) for path in given), secret
     assert not any(Path.home() == path or Path.home().is_relative_to(path) for path in given)
 

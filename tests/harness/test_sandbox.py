@@ -8,6 +8,7 @@ import time
 import numpy as np
 import pytest
 
+from baseline import seccomp
 from harness import sandbox
 from harness.child import array_hash
 from harness.sandbox import ChildStatus, environment, fetch, run_child
@@ -97,7 +98,7 @@ def test_a_kernel_that_modifies_its_input(tmp_path):
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 @pytest.mark.parametrize("end", ["", "for (;;) pause();"], ids=["then ends", "then hangs"])
 def test_a_grandchild_dies_with_the_group(monkeypatch, tmp_path, end):
-    monkeypatch.setattr(sandbox, "processes", lambda job: True)  # as where seccomp is missing
+    monkeypatch.setattr(seccomp, "missing", lambda: "no libseccomp")
     fork = 'if (thread == 0) { if (fork() == 0) { fprintf(stderr, "%d\\n", getpid()); for (;;) pause(); } sleep(1); } '
     result = check(tmp_path, RIGHT + fork + end, timeout_s=4.0)
     assert result.status is (ChildStatus.TIMEOUT if end else ChildStatus.OK)
