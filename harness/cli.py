@@ -117,6 +117,10 @@ def parser() -> argparse.ArgumentParser:
     _add(verbs, "bench", bench, commands.bench)
     search = _add(verbs, "search", "search for faster kernels: minutes=... op=... run=...", commands.search)
     search.add_argument("--resume", action="store_true", help="go on with the search in run=FOLDER")
+    one = _add(
+        verbs, "evaluate", "one kernel file through the judge: is it right, and how much faster?", commands.evaluate
+    )
+    one.add_argument("file", metavar="FILE", help="a variant; exit status 3 when a stage finds it wrong, 0 otherwise")
     again = _add(verbs, "verify", "a search's winner again, from its record alone, on this machine", commands.verify)
     again.add_argument("run_folder", metavar="RUN", help="the folder of a search")
     use = _add(verbs, "apply", "make a search's winner the default of its target and model here", commands.apply)

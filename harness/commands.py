@@ -278,6 +278,28 @@ def verify(arguments: Namespace, config: Config) -> Result:
     return Result(found.to_json(), "" if found.reproduced else f"not reproduced: {found.reason}")
 
 
+def evaluate(arguments: Namespace, config: Config) -> Result:
+    """`nightforge evaluate FILE`: beside the `configuration` option's kernels, or those that were applied."""
+    from dataclasses import replace
+
+    from harness.display import Stages, print_answer
+    from harness.evaluate import evaluate as judge
+    from harness.models import packed_model
+
+    path = Path(arguments.file)
+    try:
+        text = path.read_text(errors="replace")
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror}") from None
+    given = _configuration(config)
+    standing, io, _ = _chosen(config, given, packed_model(config.model, say).fingerprint)
+    config.configuration = None  # a search's settings have none
+    settings = replace(search_settings(Namespace(resume=False), config), io=io)
+    answer = judge(text, path.stem, settings, standing, Stages())
+    print_answer(answer)
+    return Result(answer.to_json(), "" if answer.passed else f"{path.name}: {answer.stage}: {answer.reason}")
+
+
 def apply(arguments: Namespace, config: Config) -> Result:
     """`nightforge apply RUN`."""
     from harness.applied import apply as make_default

@@ -14,6 +14,7 @@ from rich.text import Text
 from baseline.pack import Progress as OnBytes
 from harness import costs
 from harness.aa import SelfContest
+from harness.answer import Answer
 from harness.candidate import Candidate, Speedup, Stage, Status
 from harness.confirm import Summary
 from harness.ledger import Row
@@ -175,6 +176,17 @@ def print_rerun(found: Rerun) -> None:
     for note in found.notes:
         console().print(note, markup=False, soft_wrap=True)
     console().print("reproduced" if found.reproduced else f"not reproduced: {found.reason}", soft_wrap=True)
+
+
+def print_answer(answer: Answer) -> None:
+    """What became of a kernel: in a line, how much faster it is or what is wrong; the engine's speed-up in another."""
+    out = console()
+    for what, speedup in (("the op alone", answer.speedup), ("decode, whole engine", answer.engine)):
+        if speedup is not None:
+            value, interval = bounds(speedup)
+            out.print(f"{what}: {value}, 99 % interval {interval}", markup=False, soft_wrap=True)
+    reason = f" at {answer.stage}: {answer.reason}" if answer.reason else ""
+    out.print(f"{answer.status}{reason}", markup=False, soft_wrap=True)
 
 
 def left(summary: Summary) -> Iterator[str]:

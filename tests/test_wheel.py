@@ -57,6 +57,7 @@ def test_the_wheel_carries_the_data_and_no_package_named_kernels(wheel):
         "baseline/models/tiny-moe/model.safetensors",
         "baseline/golden/tiny-moe/golden.json",
         "baseline/golden/tiny-moe/golden.safetensors",
+        "baseline/prior.tsv",
         "baseline/targets/cpu_attention.cpp",
         "baseline/targets/cpu_conv.cpp",
         "baseline/targets/cpu_limbs.h",

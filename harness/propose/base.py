@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from harness.candidate import Candidate
+from harness.candidate import Candidate, KernelSpec
 from harness.ledger import Row
 
 
@@ -19,6 +19,17 @@ class History:
     champion: Candidate
     rows: Sequence[Row]
     pending: Sequence[Candidate] = ()
+
+    @property
+    def ids(self) -> set[str]:
+        """Of all candidates that are known: none of them is proposed again."""
+        return {c.id for c in (self.seed, self.champion, *self.pending)} | {row.id for row in self.rows}
+
+    def knows(self, op: str, spec: KernelSpec) -> bool:
+        """Whether a kernel was tried, or is about to be, whatever stood beside it: one that lost against an earlier
+        champion of its op needs no second chance beside other kernels."""
+        known = {c.configuration.kernels[op].written() for c in (self.seed, self.champion, *self.pending)}
+        return spec.written() in known or (op, *spec.written()) in {row.kernel for row in self.rows}
 
 
 class Proposer(ABC):

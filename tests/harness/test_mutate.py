@@ -11,7 +11,8 @@ from baseline.variant import parse_variant
 from harness.ahead import beside
 from harness.candidate import Candidate, Configuration, KernelSpec, Status, changed_part, identify
 from harness.propose.base import History
-from harness.propose.mutate import IO_SPACE, Mutate
+from harness.propose.moves import IO_SPACE
+from harness.propose.mutate import Mutate
 from harness.settings import DEFAULT_IO
 from harness.study import Study
 from tests.harness.rows import row
