@@ -68,7 +68,7 @@ class PermuteValues(Rewrite):
     def rewritten(self, kernel: Kernel) -> Kernel | None:
         """See `Rewrite`."""
         found, supports = _staged(kernel.code), kernel.header.get("supports", {})
-        allowed = supports.get("BITS", [4]) if isinstance(supports, dict) else []
+        allowed = supports.get("BITS", [4])
         if not found or "Permuted" in kernel.code.names() or not isinstance(allowed, list) or 4 not in allowed:
             return None
         edits = [Edit.of(decode, "Permuted") for _, _, decode in found] + [Edit(0, 0, _PERMUTED)]

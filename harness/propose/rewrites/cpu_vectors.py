@@ -153,21 +153,10 @@ def _vector_statement(
 ) -> list[str] | None:
     if given := declared(code, statement):
         return _declarations(statement, given, words)
-    for pattern, form in (("$array[$i] = $value", "{value}"), ("$array[$i] += $value", "{old} + {value}")):
+    for pattern, added in (("$array[$i] = $value", False), ("$array[$i] += $value", True)):
         bound = match(pattern, statement)
         if bound is not None and text_of(bound["$i"]) == loop.var and bound["$array"].type == "identifier":
-            array, value = text_of(bound["$array"]), words.vector(bound["$value"])
-            old, name = f"load_floats<LANES>({array} + {loop.var})", words.stored(array)
-            if value is None:
-                return None
-            value = f"({value})" if form.startswith("{old}") else value
-            text = form.format(old=old, value=value)
-            return [
-                f"const vfloat {name} = vfloat{{}} + {text};"
-                if not words.varies(text)
-                else f"const vfloat {name} = {text};",
-                f"std::memcpy({array} + {loop.var}, &{name}, sizeof({name}));",
-            ]
+            return _store(loop, text_of(bound["$array"]), bound["$value"], words, added)
     bound = match("$sum += $value", statement)
     if bound is None or bound["$sum"].type != "identifier" or text_of(bound["$sum"]) in identifiers(bound["$value"]):
         return None
@@ -178,6 +167,17 @@ def _vector_statement(
         lanes = code.fresh(f"{name}_lanes")
         sums[name] = lanes if lanes not in taken else f"{lanes}_{len(taken)}"
     return [f"{sums[name]} += {value};"]
+
+
+def _store(loop: Loop, array: str, node: Node, words: "_Words", added: bool) -> list[str] | None:
+    """A vector stored to an array, or added to what lies there."""
+    value = words.vector(node)
+    if value is None:
+        return None
+    text = f"{words.element(array)} + ({value})" if added else value
+    text = text if words.varies(text) else f"vfloat{{}} + {text}"
+    name = words.stored(array)
+    return [f"const vfloat {name} = {text};", f"std::memcpy({array} + {loop.var}, &{name}, sizeof({name}));"]
 
 
 def _declarations(statement: Node, given: list, words: "_Words") -> list[str] | None:  # type: ignore[type-arg]
@@ -200,15 +200,20 @@ class _Words:
     def __init__(self, code: Code, loop: Loop, own: set[str], stored: set[str]) -> None:
         self.own = own  # the vectors that the body has declared
         self._code, self._loop, self._stored = code, loop, stored
-        self._names = dict[str, str]()
+        self._elements = dict[str, str]()  # the vectors that were stored, by array
 
     def stored(self, array: str) -> str:
-        """The name of the vector that is stored to an array, another one each time."""
+        """A name for the vector that is stored to an array, and that it holds from now on."""
         name = self._code.fresh(f"{array}_new")
-        count = len([n for n in self._names if n.startswith(name)])
-        name = f"{name}{count or ''}"
-        self._names[name] = array
+        while name in self.own:
+            name += "er"
+        self.own.add(name)
+        self._elements[array] = name
         return name
+
+    def element(self, array: str) -> str:
+        """What an array holds."""
+        return self._elements.get(array, f"load_floats<LANES>({array} + {self._loop.var})")
 
     def varies(self, text: str) -> bool:
         """Whether a text is a vector, and no single number."""
@@ -219,14 +224,15 @@ class _Words:
         node = bare(node)
         names = identifiers(node)
         if not names & {self._loop.var, *self.own}:
-            return None if names & self._stored or names & assigned(self._loop.statements) else self._fixed(node)
+            changed = self._stored | assigned(self._loop.statements)
+            return None if names & changed or of_type(node, "update_expression") else text_of(node)
         if node.type == "identifier":
             return text_of(node) if text_of(node) in self.own else None
         for pattern in ("to_float($array[$i])", "$array[$i]"):
             bound = match(pattern, node)
             if bound is not None:
                 plain = bound["$array"].type == "identifier" and text_of(bound["$i"]) == self._loop.var
-                return f"load_floats<LANES>({text_of(bound['$array'])} + {self._loop.var})" if plain else None
+                return self.element(text_of(bound["$array"])) if plain else None
         if node.type == "binary_expression" and text_of(node.children[1]) in _SUMS:
             sides = [self.vector(node.children[0]), self.vector(node.children[2])]
             left, right = (
@@ -234,9 +240,6 @@ class _Words:
             )
             return f"{left} {text_of(node.children[1])} {right}" if left and right else None
         return None
-
-    def _fixed(self, node: Node) -> str | None:
-        return None if of_type(node, "assignment_expression", "update_expression") else text_of(node)
 
     def _within(self, text: str | None, node: Node) -> str | None:
         return f"({text})" if text is not None and bare(node).type == "binary_expression" else text

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from tree_sitter import Node
 
 from harness.propose.rewrites.loops import assigned, declared
-from harness.propose.rewrites.tree import Code, Edit, of_type, statements, substituted, text_of
+from harness.propose.rewrites.tree import Code, Edit, expression, of_type, statements, substituted, text_of
 
 
 @dataclass(frozen=True)
@@ -83,18 +83,15 @@ def result(code: Code, function: Function) -> str | None:
 
 def inlined(code: Code, function: Function) -> Code | None:
     """The unit with each call of `function` replaced by its result, and without the function."""
-    expression = result(code, function)
-    if expression is None:
+    found = result(code, function)
+    value = expression(found) if found is not None else None
+    if value is None:
         return None
     edits = [Edit(with_comment(function.node), function.node.end_byte, "")]
-    value = Code(f"void f() {{ {expression}; }}")
-    node = of_type(value.root, "compound_statement")[0].named_children[0]
     for call in calls(code.root, function.name):
         given = [code.of(n) for n in arguments(call)]
-        if len(given) != len(function.parameters) or calls(
-            call.child_by_field_name("arguments") or call, function.name
-        ):
+        if len(given) != len(function.parameters):
             return None
-        text = substituted(value, node, dict(zip(function.parameters, given, strict=True)))
-        edits.append(Edit.of(call, text.removesuffix(";")))
+        text = substituted(*value, dict(zip(function.parameters, given, strict=True)))
+        edits.append(Edit.of(call, text))
     return code.edited(edits)

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 import yaml
@@ -25,18 +25,12 @@ class Kernel:
     body: str
 
     @classmethod
+    @lru_cache(maxsize=64)
     def parse(cls, text: str) -> "Kernel | None":
-        """None for what is no variant's text."""
+        """None for what is no variant's text. Many rewrites look at one text: what was parsed last is kept."""
         header, end, code = text.removeprefix(_START).partition(_END)
-        if not text.startswith(_START) or not end:
-            return None
-        try:
-            given = yaml.safe_load(header)
-        except yaml.YAMLError:
-            return None
-        if not isinstance(given, dict) or not isinstance(given.get("tunables", {}), dict):
-            return None
-        if not isinstance(given.get("traits", []), list) or not isinstance(given.get("launch", {}), dict):
+        given = _mapping(header) if text.startswith(_START) and end else None
+        if given is None:
             return None
         before, mark, body = code.rpartition(_BODY)
         return cls(given, before.strip().removeprefix(_HELPERS) if mark else "", body if mark else code)
@@ -80,3 +74,15 @@ class Kernel:
         header = yaml.safe_dump(dict(self.header), sort_keys=False, default_flow_style=None, width=LINE)
         code = f"{_HELPERS}{self.helpers}{_BODY}{self.body}" if self.helpers else self.body
         return f"{_START}{header.rstrip()}{_END}{code}"
+
+
+def _mapping(header: str) -> Mapping[str, Any] | None:
+    """A header's entries; None where those that rewrites change are not what they should be."""
+    try:
+        given = yaml.safe_load(header)
+    except yaml.YAMLError:
+        return None
+    if not isinstance(given, dict):
+        return None
+    kinds = {"tunables": dict, "launch": dict, "supports": dict, "traits": list, "requires": list}
+    return given if all(isinstance(given.get(name, kind()), kind) for name, kind in kinds.items()) else None

@@ -61,9 +61,10 @@ def _widened(header: Mapping[str, Any]) -> dict[str, Any] | None:
     """A launch with 32 threads for each thread along x, in threadgroups of whole SIMD groups."""
     launch, threads = header.get("launch", {}), header.get("tunables", {}).get("THREADS", [])
     grid, group = launch.get("grid"), launch.get("threadgroup")
-    if not (isinstance(grid, list) and isinstance(group, list) and len(grid) == len(group) == 3 and threads):
+    if not (isinstance(grid, list) and isinstance(group, list) and len(grid) == len(group) == 3):
         return None
-    if any(count % 32 for count in threads) or group != [f"min(THREADS, {grid[0]})", 1, 1]:
+    whole = isinstance(threads, list) and all(isinstance(n, int) and n % 32 == 0 for n in threads)
+    if not threads or not whole or group != [f"min(THREADS, {grid[0]})", 1, 1]:
         return None
     wide = f"{grid[0]} * 32" if str(grid[0]).isidentifier() else f"({grid[0]}) * 32"
     return {**launch, "grid": [wide, *grid[1:]], "threadgroup": [f"min(THREADS, {wide})", 1, 1]}

@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 
 from harness.propose.rewrites.kernel import Kernel
+from harness.propose.rewrites.tree import OverlapError
 
 
 class Rewrite(ABC):
@@ -32,7 +33,12 @@ class Rewrite(ABC):
         kernel = Kernel.parse(text)
         if kernel is None or kernel.target not in self.targets or self.name in kernel.traits:
             return None
-        made = self.rewritten(kernel) if kernel.code.sound and kernel.body_block is not None else None
+        if not kernel.code.sound or kernel.body_block is None:
+            return None
+        try:
+            made = self.rewritten(kernel)
+        except OverlapError:  # its pattern occurs within itself
+            return None
         if made is None or not made.code.sound:
             return None
         return made.with_header(hypothesis=self.hypothesis, traits=[*kernel.traits, self.name]).written()

@@ -17,6 +17,10 @@ _COMMUTES = ("+", "*")
 Bindings = Mapping[str, Node]
 
 
+class OverlapError(ValueError):
+    """Two edits want the same bytes."""
+
+
 @dataclass(frozen=True)
 class Edit:
     """The bytes from `start` to `end` become `text`."""
@@ -62,10 +66,11 @@ class Code:
         return self.bytes[start:end].decode()
 
     def edited(self, edits: Iterable[Edit]) -> "Code":
-        """The text after edits that do not overlap."""
+        """The text after edits. Raises OverlapError where two want the same bytes."""
         out, at = list[bytes](), 0
         for edit in sorted(edits, key=lambda e: (e.start, e.end)):
-            assert edit.start >= at, "edits overlap"
+            if edit.start < at:
+                raise OverlapError(f"bytes {edit.start} to {at} are edited twice")
             out += [self.bytes[at : edit.start], edit.text.encode()]
             at = edit.end
         return Code(b"".join([*out, self.bytes[at:]]).decode())
@@ -144,16 +149,24 @@ def bare(node: Node) -> Node:
     return node
 
 
+def expression(text: str) -> tuple[Code, Node] | None:
+    """An expression's tree, with the code that it is of; None where the text is none."""
+    code = Code(f"void f() {{ return {text}; }}")  # as a statement, `a * b;` would declare a pointer
+    found = of_type(code.root, "return_statement")
+    if code.root.has_error or not found or found[0].named_child_count != 1:
+        return None
+    return code, found[0].named_children[0]
+
+
 @cache
 def _pattern(text: str) -> Node:
-    root = Code(f"void f() {{ {text}; }}").root
-    assert not root.has_error, f"no pattern: {text}"
-    found = of_type(root, "compound_statement")[0].named_children[0]
-    return bare(found)
+    found = expression(text)
+    assert found is not None, f"no pattern: {text}"
+    return bare(found[1])
 
 
 def match(pattern: str, node: Node) -> Bindings | None:
-    """How `node` is an instance of a C++ expression or statement whose `$names` stand for any expression; None if it is
+    """How `node` is an instance of a C++ expression whose `$names` stand for any expression; None if it is
     not one. Sums and products match in either order, parentheses do not count, and a name matches equal texts."""
     return next(_unify(_pattern(pattern), node, {}), None)
 
