@@ -32,7 +32,8 @@ class Variant:
     `tunables` lists the values of each, default first. `launch` gives the launch geometry: {threads} for
     cpu, {grid, threadgroup} of three expressions each for metal and cuda, where grid counts threads.
     `supports` limits constants to these values, the contract's own limits included. `requires` names macros
-    that the compiler must define. The line numbers are 1-based.
+    that the compiler must define. `traits` names the rewrites that made it of its seed, first to last. The line numbers
+    are 1-based.
     """
 
     op: str
@@ -49,6 +50,7 @@ class Variant:
     parent: str | None
     body_line: int
     helpers_line: int
+    traits: tuple[str, ...] = ()
 
     def supports_instance(self, constants: Instance) -> bool:
         """Whether this variant may be compiled with these constants; the compiler is not asked."""
@@ -95,6 +97,7 @@ class _Header:
     supports: dict[str, list[Integer | str]] = field(default_factory=dict)
     requires: list[str] = field(default_factory=list)
     parent: str | None = None
+    traits: list[str] = field(default_factory=list)
 
 
 def parse_variant(path: Path, contract: Contract | None = None) -> Variant:
@@ -155,6 +158,7 @@ def _variant(path: Path, text: str, file: re.Match[str], header: _Header, contra
         parent=header.parent,
         body_line=text.count("\n", 0, body_at) + 1,
         helpers_line=text.count("\n", 0, helpers_at) + 1,
+        traits=tuple(header.traits),
     )
 
 
