@@ -254,6 +254,7 @@ def search_settings(arguments: Namespace, config: Config) -> "SearchSettings":
         ops=chosen_ops(config, (*OPS, "io")),
         io=asdict(config.io),
         judge=asdict(config.judge),
+        variants=config.variants,
         state=config.state,
         minutes=config.minutes,
         min_gain=config.min_gain,

@@ -57,6 +57,7 @@ class Config:
     prompt: str = ""
     max_tokens: int = 0
     op: Any = None
+    variants: str = ""
     state: str = ""
     minutes: float = 0.0
     candidates: int | None = None

@@ -8,18 +8,18 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from baseline.errors import UsageError
-from baseline.variant import SUFFIXES, Choice, Variant
+from baseline.variant import PLAIN, SUFFIXES, Choice, Variant
 from harness import isolation, targets
 from harness.answer import Answer, of_row, unsound
 from harness.candidate import Candidate, KernelSpec, identify
 from harness.judge import Judge
 from harness.likeness import split
-from harness.loop import PLAIN, seed_candidate, usable_variants
+from harness.loop import seed_candidate
 from harness.progress import Observer
 from harness.rows import to_row
 from harness.seal import Seal
 from harness.settings import OPS, SearchSettings, writable
-from harness.shelf import Shelf
+from harness.shelf import Shelf, usable_variants
 
 
 def evaluate(
@@ -37,13 +37,13 @@ def evaluate(
         kernels = Path(scratch, "kernels")
         copy_kernels(settings, standing, kernels)
         settings = dataclasses.replace(settings, kernels=kernels, run=Path(scratch))
-        shelf = Shelf(kernels, settings.target, usable_variants(settings, target))
+        shelf = Shelf(usable_variants(settings, target), target, kernels)
         try:
             variant = put(text, name, shelf)
         except UsageError as error:
             return unsound(str(error).replace(f"{kernels}/", ""))
         settings = dataclasses.replace(settings, ops=(variant.op,))
-        judge = Judge(settings, target, {op: dict(of_op) for op, of_op in shelf.items()}, observer, Path(scratch))
+        judge = Judge(settings, target, shelf, observer, Path(scratch))
         return _judged(judge, shelf, variant, standing)
 
 

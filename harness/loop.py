@@ -18,6 +18,7 @@ from harness.ledger import Ledger, Row, latest, load_rows, unmeasured
 from harness.progress import Observer, Silent
 from harness.propose.base import Proposer
 from harness.propose.mutate import Mutate
+from harness.propose.writer import Writer
 from harness.rows import seed_row, to_row
 from harness.run_folder import RunFolder
 from harness.settings import OPS, SearchSettings
@@ -52,7 +53,7 @@ def search(settings: SearchSettings, observer: Observer | None = None) -> Summar
             laps.end("opening")
             study = Study(run.study, settings.seed)
             study.recover(ledger.rows)
-            proposer = Mutate(study, shelf, parts)
+            proposer = Mutate(study, shelf, parts, Writer(shelf, parts))
             champion = climb(judge, proposer, seed, champion, run, ledger, started)
             laps.end("search")
             run.seal.check(thoroughly=True)

@@ -22,7 +22,7 @@ from harness.settings import SearchSettings, writable
 
 # What must not change between a search and its resumption: rows of two searches do not belong in one ledger.
 KERNELS = "kernels"  # the folder of a run that keeps the contracts, and the variants that were written in it
-FIXED = ("target", "io", "judge", "min_gain", "state")
+FIXED = ("target", "io", "judge", "min_gain", "state", "variants")
 
 
 def recorded_overrides(run: Path) -> list[str]:
@@ -41,6 +41,7 @@ def recorded_overrides(run: Path) -> list[str]:
             f"op=[{','.join(began['ops'])}]",
             f"min_gain={began['min_gain']}",
             f"state={began['state']}",
+            f"variants={began['variants']}",
             *groups,
         ]
     except (ValueError, KeyError, TypeError) as error:

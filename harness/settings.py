@@ -8,6 +8,7 @@ from pathlib import Path
 from baseline.errors import UsageError
 from baseline.policy import IoPolicy
 from baseline.tolerance import Tolerance
+from baseline.variant import PLAIN
 from harness.cache_state import STATES, WARM
 from harness.isolation import BEST, REQUIRED
 from harness.tolerance import FACTOR
@@ -15,6 +16,7 @@ from harness.tolerance import FACTOR
 # qmatvec first: most of a small model's time is spent there, so that later engine runs are short.
 OPS = ("qmatvec", "expert_gate_up", "expert_down", "gated_delta_step")
 TARGETS = ("cpu", "metal")
+ALL = "all"
 DEFAULT_IO: Mapping[str, int | str] = asdict(IoPolicy())
 DEFAULT_JUDGE: Mapping[str, float] = {**asdict(Tolerance()), "factor": FACTOR}
 
@@ -29,6 +31,7 @@ class SearchSettings:
     ops: those whose kernels the search may change; "io" stands for the I/O policy.
     io: the I/O policy to start from, the fields of `baseline.policy.IoPolicy`.
     judge: the limits that decide what is right, those of conf/judge.
+    variants: of `kernels` that may be chosen: "all", or "plain", those that a search starts from.
     state: of the page cache when a decode begins, one of `harness.cache_state.STATES`.
     minutes: for the search itself; a candidate that has begun is finished, and the confirmation comes after it.
     min_gain: the least gain worth keeping, 0.02 is 2 %. timeout_s: wall time of one child process.
@@ -45,6 +48,7 @@ class SearchSettings:
     ops: tuple[str, ...] = (*OPS, "io")
     io: Mapping[str, int | str] = field(default_factory=lambda: DEFAULT_IO)
     judge: Mapping[str, float] = field(default_factory=lambda: DEFAULT_JUDGE)
+    variants: str = ALL
     state: str = WARM
     minutes: float = 3.0
     min_gain: float = 0.02
@@ -71,6 +75,8 @@ class SearchSettings:
         for name in DEFAULT_JUDGE:
             if not self.judge[name] > 0:
                 raise UsageError(f"judge.{name} must be more than 0, got {self.judge[name]}")
+        if self.variants not in (ALL, PLAIN):
+            raise UsageError(f"variants must be {ALL} or {PLAIN}, got {self.variants!r}")
         if self.state not in STATES:
             raise UsageError(f"state must be {', '.join(STATES)}, got {self.state!r}")
         if self.min_gain < 0:

@@ -76,7 +76,7 @@ class Shelf(Mapping[str, Mapping[str, Variant]]):
 
 
 def usable_variants(settings: SearchSettings, target: Target) -> dict[str, dict[str, Variant]]:
-    """The variants of the folder of kernels that this machine can build, by op and name.
+    """The variants of the folder of kernels that this machine can build and a search may choose, by op and name.
 
     An op without any stays with MLX's own. UsageError when it is to be searched, or has no plain variant.
     """
@@ -85,9 +85,10 @@ def usable_variants(settings: SearchSettings, target: Target) -> dict[str, dict[
         folder = settings.kernels / op / target.name
         if op not in settings.ops and not any(folder.glob("*")):
             continue
-        usable[op] = _usable(settings.kernels, op, target)
-        if PLAIN not in usable[op]:
+        found = _usable(settings.kernels, op, target)
+        if PLAIN not in found:
             raise UsageError(f"{folder} has no usable variant named {PLAIN}")
+        usable[op] = {PLAIN: found[PLAIN]} if settings.variants == PLAIN else found
     return usable
 
 

@@ -1,4 +1,4 @@
-"""The rule-based proposer: a child of the champion that changes one thing, suggested by Optuna."""
+"""The rule-based proposer: rewrites of kernels, which a bandit chooses, and tunables, which Optuna does."""
 
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -9,6 +9,7 @@ from harness.candidate import IO, Candidate, Configuration
 from harness.ledger import Row
 from harness.propose.base import History, Proposer
 from harness.propose.moves import VARIANT, Move, Moves
+from harness.propose.writer import Writer
 from harness.study import CANDIDATE, Study
 
 DRAWS = 4  # how often Optuna may suggest something already tried before the first untried move is taken
@@ -21,18 +22,28 @@ def label(name: str, choices: Iterable[object]) -> str:
 
 
 class Mutate(Proposer):
-    """First each op's other variants, then one change at a time, where Optuna expects a gain."""
+    """First each op's other variants, then new ones by rewriting, or one change of a tunable where Optuna expects a
+    gain, whichever has brought more."""
 
-    def __init__(self, study: Study, variants: Mapping[str, Mapping[str, Variant]], parts: Sequence[str]) -> None:
-        """`variants`: by op and name. `parts`: the ops, and "io", that may be changed."""
+    def __init__(
+        self,
+        study: Study,
+        variants: Mapping[str, Mapping[str, Variant]],
+        parts: Sequence[str],
+        writer: Writer | None = None,
+    ) -> None:
+        """`variants`: by op and name. `parts`: the ops, and "io", that may be changed. `writer` adds to `variants`;
+        without one, they are all there is."""
         self._study = study
         self._parts = list(parts)
         self._moves = Moves(variants, self._parts)
+        self._writer = writer
         self._trials: dict[str, Trial] = {}  # of the candidates that are not judged yet
 
     def propose(self, history: History) -> Candidate | None:
         """See `Proposer`."""
         for parent, parts in self._moves.parents(history):
+            self._write(parent, parts, history)
             if moves := self._moves.new(parent, parts, history):
                 configuration = parent.configuration
                 trial, move = self._draw(configuration, moves, self._fixed(configuration, parts, moves))
@@ -41,6 +52,12 @@ class Mutate(Proposer):
                 self._trials[candidate.id] = trial
                 return candidate
         return None
+
+    def _write(self, parent: Candidate, parts: Sequence[str], history: History) -> None:
+        """Has a new variant written when all that are there were tried."""
+        untried = any(move.knob == VARIANT for move in self._moves.new(parent, parts, history))
+        if self._writer is not None and not untried:
+            self._writer.write(parent, parts, history)
 
     def observe(self, candidate: Candidate, row: Row) -> None:
         """See `Proposer`."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from baseline.variant import Choice, parse_variant
+from harness import targets
 from harness.candidate import Candidate, Configuration, KernelSpec, Status, changed_part, identify
 from harness.ledger import Ledger, Row
 from harness.propose.base import History, Proposer
@@ -61,7 +62,7 @@ def world(folder: Path) -> World:
     specs = {op: KernelSpec("plain", Choice.defaults(variants[op]["plain"]).tunables) for op in OPS}
     configuration = Configuration(specs, DEFAULT_IO)
     seed = Candidate(identify(configuration, variants), "", "seed", "the plain kernels", configuration, "")
-    return World(folder, Shelf(kernels, "cpu", variants), seed)
+    return World(folder, Shelf(variants, targets.here("cpu"), kernels), seed)
 
 
 def furnish(here: World) -> None:

@@ -1,0 +1,104 @@
+"""New variants by rewriting what is there: one rewrite more, one less, or the traits of two variants together."""
+
+import json
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from harness.candidate import IO, Candidate, Status
+from harness.ledger import Row
+from harness.propose import rewrites
+from harness.propose.bandit import Bandit
+from harness.propose.base import History
+from harness.shelf import Shelf
+
+TUNING = "tuning"  # what is done in place of a rewrite: another value of a tunable
+WHOLE, RECOMBINED, UNDONE = "whole", "recombined", "without "
+FAILED = math.log(0.5)  # what a kernel that does not build, or is wrong, counts for
+_NUMBER = re.compile(r"_\d+\Z")
+MEASURED = (Status.KEPT, Status.DISCARDED, Status.TOO_SLOW)
+
+
+@dataclass(frozen=True)
+class Draft:
+    """The text of a variant that was not written yet, and the kind of change that makes it: its name."""
+
+    kind: str
+    op: str
+    text: str
+
+
+class Writer:
+    """Puts rewritten variants of the ops that are searched on the shelf, one at a time."""
+
+    def __init__(self, shelf: Shelf, parts: Sequence[str]) -> None:
+        """`parts`: the ops, and 'io', that may be changed."""
+        self._shelf = shelf
+        self._ops = [part for part in parts if part != IO]
+
+    def write(self, parent: Candidate, parts: Sequence[str], history: History) -> bool:
+        """Writes the variant that promises most, for an op among `parts`, unless tuning promises more.
+
+        Whether one was written. It is the shelf's then, and is proposed as any other variant.
+        """
+        bandit = self.bandit(history.rows)
+        drafts = [draft for op in self._ops if op in parts for draft in self._drafts(op, parent, history)]
+        best = max(drafts, key=lambda draft: bandit.score(self._arm(draft.op, draft.kind)), default=None)
+        if best is None or bandit.score(self._arm(best.op, best.kind)) < bandit.score(TUNING):
+            return False
+        self._shelf.add(best.op, best.kind, best.text)
+        return True
+
+    def bandit(self, rows: Sequence[Row]) -> Bandit:
+        """What each kind of change has brought in a search, for each op and for all of them."""
+        bandit = Bandit()
+        for row in rows:
+            if row.op not in self._ops or row.status is Status.UNMEASURED:
+                continue
+            gain = math.log(row.speedup) if row.status in MEASURED else FAILED
+            bandit.observe(self._arm(row.op, self._kind(row)), gain)
+        return bandit
+
+    def _kind(self, row: Row) -> str:
+        """How a row's kernel came about: a variant that was written here has the name of its kind, and a number."""
+        return _NUMBER.sub("", row.variant) if json.loads(row.tunables) == self._defaults(row) else TUNING
+
+    def _defaults(self, row: Row) -> Mapping[str, int]:
+        variant = self._shelf[row.op].get(row.variant)
+        return {name: values[0] for name, values in variant.tunables.items()} if variant else {}
+
+    def _arm(self, op: str, kind: str) -> str:
+        return kind if kind == TUNING else f"{op}: {kind}"
+
+    def _drafts(self, op: str, parent: Candidate, history: History) -> Iterator[Draft]:
+        """All variants that one step leads to, those on the shelf left out."""
+        texts = {variant.path.read_text() for variant in self._shelf[op].values()}
+        seed = self._text(op, history.seed)
+        for kind, text in self._steps(op, seed, self._text(op, parent), history):
+            if text not in texts:
+                yield Draft(_identifier(kind), op, text)
+                texts.add(text)
+
+    def _steps(self, op: str, seed: str, text: str, history: History) -> Iterator[tuple[str, str]]:
+        yield WHOLE, rewrites.settled(seed, (rewrite.name for rewrite in rewrites.ALL))
+        for rewrite in rewrites.applicable(text):
+            yield rewrite.name, rewrite.apply(text)
+        own = rewrites.traits(text)
+        for trait in own:
+            yield UNDONE + trait, rewrites.undo(seed, text, trait)
+        for other in self._kept(op, history):
+            yield RECOMBINED, rewrites.settled(seed, {*own, *rewrites.traits(other)})
+
+    def _kept(self, op: str, history: History) -> Iterator[str]:
+        """The texts of the kernels of an op that were champions once."""
+        for row in history.rows:
+            if row.op == op and row.status is Status.KEPT and row.variant in self._shelf[op]:
+                yield self._shelf[op][row.variant].path.read_text()
+
+    def _text(self, op: str, candidate: Candidate) -> str:
+        return self._shelf[op][candidate.configuration.kernels[op].variant].path.read_text()
+
+
+def _identifier(kind: str) -> str:
+    return "".join(letter if letter.isalnum() else "_" for letter in kind.lower())
