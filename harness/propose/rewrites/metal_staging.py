@@ -3,7 +3,7 @@
 from tree_sitter import Node
 
 from harness.propose.rewrites.kernel import Kernel
-from harness.propose.rewrites.loops import Loop, assigned, declared, indent_of, indented, loop_of, loops
+from harness.propose.rewrites.loops import Loop, assigned, declared, in_place_of, indent_of, loop_of, loops
 from harness.propose.rewrites.rewrite import Rewrite
 from harness.propose.rewrites.tree import Code, Edit, ancestors, find, identifiers, text_of
 
@@ -82,4 +82,4 @@ def _filling(code: Code, loop: Loop, staged: str, length: str, read: str) -> str
         "}",
         _BARRIER,
     ]
-    return indented("\n".join(lines), indent_of(code, loop.node)).lstrip()
+    return in_place_of(loop.node, code, lines)
