@@ -13,6 +13,7 @@ from harness.propose.rewrites.cpu_rows import SeveralRows
 from harness.propose.rewrites.cpu_vectors import FuseLoops, PrefetchElements, Vectorise
 from harness.propose.rewrites.kernel import Kernel
 from harness.propose.rewrites.metal import FusedMultiplyAdd, SimdGroupPerOutput, SpanPerLane
+from harness.propose.rewrites.metal_staging import StageInThreadgroup
 from harness.propose.rewrites.rewrite import Rewrite
 from harness.propose.rewrites.sums import SplitSums, Unroll
 
@@ -30,6 +31,7 @@ ALL: Sequence[Rewrite] = (
     SeveralRows(),
     FactorGroups(),
     SimdGroupPerOutput(),
+    StageInThreadgroup(),
     SpanPerLane(),
     FusedMultiplyAdd(),
     SplitSums(),

@@ -11,8 +11,10 @@ from harness.propose.rewrites.loops import (
     Declared,
     Loop,
     assigned,
+    at_margin,
     declared,
     dedented,
+    in_place_of,
     indented,
     loop_of,
     loops,
@@ -72,42 +74,42 @@ def _loop_around(node: Node) -> Node | None:
 def _pieces(code: Code, loop: Loop, length: str) -> str:
     """The loop as in_pieces of `length`."""
     piece, part, at = code.fresh("piece"), code.fresh("part"), code.fresh("at")
-    divided = {n.id: piece for n, b in find(f"$i / {length}", loop.body) if text_of(b["$i"]) == loop.var}
-    divided |= {n.id: at for n, b in find(f"$i % {length}", loop.body) if text_of(b["$i"]) == loop.var}
+    outer, inner = _by_piece(code, loop, length, piece, at)
+    index = f"const long {loop.var} = {piece} * {length} + {at};"
+    if loop.var in Code("\n".join(inner)).names():
+        inner.insert(0, index)
+    lines = [
+        f"in_pieces({_range(loop)}, {length}, [&](long {piece}, Range {part}) {{",
+        *map(indented, outer),
+        f"    for (long {at} = {part}.begin; {at} < {part}.end; ++{at}) {{",
+        *(indented(text, " " * 8) for text in inner),
+        "    }",
+        "});",
+    ]
+    return in_place_of(loop.node, code, lines)
+
+
+def _by_piece(code: Code, loop: Loop, length: str, piece: str, at: str) -> tuple[list[str], list[str]]:
+    """The declarations that are the same for a whole piece, and the statements for each output."""
+    replaced = {n.id: piece for n, b in find(f"$i / {length}", loop.body) if text_of(b["$i"]) == loop.var}
+    replaced |= {n.id: at for n, b in find(f"$i % {length}", loop.body) if text_of(b["$i"]) == loop.var}
     changed, varying = assigned(loop.statements), {loop.var, at}
     outer, inner = list[str](), list[str]()
     for statement in loop.statements:
-        for text, given in _split(code, statement, divided):
-            names = {n for n in Code(text).names()}
-            fixed = given is not None and given.value is not None and not names & (varying | changed)
+        for text, one in _split(code, statement, replaced):
+            fixed = one is not None and one.value is not None and not Code(text).names() & (varying | changed)
             if fixed and not calls(statement, PRODUCT):
                 outer.append(text)
             else:
                 inner.append(text)
-                varying |= {given.name} if given is not None else set()
-    index = [f"const long {loop.var} = {piece} * {length} + {at};"] if _named(loop.var, inner) else []
-    if index and inner and inner[0] == index[0]:
-        index = []
-    return "\n".join(
-        [
-            f"in_pieces({_range(loop)}, {length}, [&](long {piece}, Range {part}) {{",
-            *(indented(text) for text in outer),
-            f"    for (long {at} = {part}.begin; {at} < {part}.end; ++{at}) {{",
-            *(indented(text, " " * 8) for text in [*index, *inner]),
-            "    }",
-            "});",
-        ]
-    )
+                varying |= {one.name} if one is not None else set()
+    return outer, inner
 
 
 def _range(loop: Loop) -> str:
     bound = match("$range.begin", loop.begin)
     assert bound is not None
     return text_of(bound["$range"])
-
-
-def _named(name: str, texts: list[str]) -> bool:
-    return any(name in Code(text).names() for text in texts)
 
 
 def _split(code: Code, statement: Node, replaced: dict[int, str]) -> list[tuple[str, Declared | None]]:
@@ -122,25 +124,16 @@ def _split(code: Code, statement: Node, replaced: dict[int, str]) -> list[tuple[
 
 
 def _replaced(code: Code, node: Node, replaced: dict[int, str]) -> str:
+    """A node's text at the margin, with nodes in it replaced."""
     edits, stack = list[Edit](), [node]
     while stack:
         current = stack.pop()
         if current.id in replaced:
-            edits.append(Edit.of(current, replaced[current.id]))
+            start, end = current.start_byte - node.start_byte, current.end_byte - node.start_byte
+            edits.append(Edit(start, end, replaced[current.id]))
         else:
             stack += current.children
-    text = Code(code.text).edited(edits) if edits else code
-    end = node.end_byte + sum(len(e.text.encode()) - (e.end - e.start) for e in edits)
-    cut = text.between(node.start_byte, end)
-    return dedented(code, node) if not edits else _margin(cut, code, node)
-
-
-def _margin(text: str, code: Code, node: Node) -> str:
-    start = code.bytes.rfind(b"\n", 0, node.start_byte) + 1
-    line = code.bytes[start : node.start_byte].decode()
-    blanks = line[: len(line) - len(line.lstrip())]
-    first, *rest = text.split("\n")
-    return "\n".join([first, *(part.removeprefix(blanks) for part in rest)])
+    return at_margin(Code(code.of(node)).edited(edits).text, code, node)
 
 
 @dataclass(frozen=True)
@@ -187,31 +180,33 @@ def _size(code: Code, loop: Loop) -> str | None:
 
 
 def _parted(code: Code, loop: Loop, size: str) -> str | None:
-    """A loop with several products as one loop for each."""
+    """A loop with several products as one loop for each, and one for what is made of them."""
     holding = [n for n in loop.statements if calls(n, PRODUCT)]
-    if len(holding) < 2 or not all(len(declared(code, n)) == 1 and declared(code, n)[0].plain for n in holding):
-        return None
-    if any(text_of(n.child_by_field_name("type") or n) != "float" for n in holding):
-        return None
     others = [n for n in loop.statements if n not in holding]
-    shared = [n for n in others if declared(code, n) and n.start_byte < holding[-1].start_byte]
-    names = {declared(code, n)[0].name: f"{code.fresh(declared(code, n)[0].name + 's')}" for n in holding}
-    if assigned(loop.statements) & {*names, *(d.name for n in shared for d in declared(code, n))}:
+    if len(holding) < 2 or not all(_is_float(code, n) for n in holding):
         return None
-    if any(not declared(code, n) and n.start_byte < holding[-1].start_byte for n in others):
+    early = [n for n in others if n.start_byte < holding[-1].start_byte]
+    arrays = {name: code.fresh(f"{name}s") for name in (declared(code, n)[0].name for n in holding)}
+    declarations = {d.name for n in early for d in declared(code, n)}
+    if not all(declared(code, n) for n in early) or assigned(loop.statements) & {*arrays, *declarations}:
         return None
-    head = _head(code, loop)
-    out = [f"float {array}[{size}];" for array in names.values()]
-    for node, (name, array) in zip(holding, names.items(), strict=True):
-        before = {n: f"{names[n]}[{loop.var}]" for n in names if n != name}
-        value = declared(code, node)[0].value
-        assert value is not None
-        needed = [dedented(code, n) for n in shared if _needs(code, n, [node, *shared])]
-        out += [head, *map(indented, needed), f"    {array}[{loop.var}] = {substituted(code, value, before)};", "}"]
-    values = {name: f"{array}[{loop.var}]" for name, array in names.items()}
-    rest = [n for n in others if n not in shared or _needs(code, n, others)]
-    out += [head, *(indented(_margin(substituted(code, n, values), code, n)) for n in rest), "}"]
-    return indented("\n".join(out)).lstrip()
+    values = {name: f"{array}[{loop.var}]" for name, array in arrays.items()}
+    lines = [f"float {array}[{size}];" for array in arrays.values()]
+    for node, array in zip(holding, arrays.values(), strict=True):
+        needed = [dedented(code, n) for n in early if _needs(code, n, [node, *early])]
+        value = declared(code, node)[0].value or node
+        text = at_margin(substituted(code, value, values), code, node)
+        lines += [_head(code, loop), *map(indented, needed), indented(f"{array}[{loop.var}] = {text};"), "}"]
+    rest = [n for n in others if n not in early or _needs(code, n, others)]
+    texts = [at_margin(substituted(code, n, values), code, n) for n in rest]
+    return in_place_of(loop.node, code, [*lines, _head(code, loop), *map(indented, texts), "}"])
+
+
+def _is_float(code: Code, node: Node) -> bool:
+    """Whether a statement declares one float, with a value."""
+    found, kind = declared(code, node), node.child_by_field_name("type")
+    plain = len(found) == 1 and found[0].plain and found[0].value is not None
+    return plain and kind is not None and text_of(kind) == "float"
 
 
 def _needs(code: Code, declaration: Node, users: list[Node]) -> bool:
@@ -272,15 +267,15 @@ def _matrix_by_matrix(code: Code, loop: Loop, size: str, before: list[Node], tot
         *map(indented, outer),
         indented(head),
         *(indented(text, " " * 8) for text in [*_used(kept, [*inner, code.of(last)]), *inner]),
-        indented(_margin(substituted(code, last, value), code, last), " " * 8),
+        indented(at_margin(substituted(code, last, value), code, last), " " * 8),
         "    }",
         "}",
         head,
         *map(indented, _used(kept, [code.of(n) for n in total.after])),
-        *(indented(_margin(substituted(code, n, value), code, n)) for n in total.after),
+        *(indented(at_margin(substituted(code, n, value), code, n)) for n in total.after),
         "}",
     ]
-    return indented("\n".join(lines)).lstrip()
+    return in_place_of(loop.node, code, lines)
 
 
 def _hoisted(code: Code, declarations: list[Node], varying: set[str]) -> tuple[list[str], list[str]]:

@@ -13,7 +13,7 @@ from harness.propose.rewrites.loops import (
     Loop,
     declared,
     dedented,
-    indent_of,
+    in_place_of,
     indented,
     loop_of,
     loops,
@@ -110,7 +110,7 @@ def _jammed(code: Code, loop: Loop) -> str | None:
     if lines is None:
         return None
     head = f"in_steps_of<ROWS>({text_of(begin['$range'])}, [&](auto {names['rows']}, long {names['first']}) {{"
-    return indented("\n".join([head, *map(indented, lines), "});"]), indent_of(code, loop.node)).lstrip()
+    return in_place_of(loop.node, code, [head, *map(indented, lines), "});"])
 
 
 def _is_outermost_work(loop: Loop) -> bool:

@@ -12,6 +12,7 @@ from harness.propose.rewrites.loops import (
     declared,
     dedented,
     element_type,
+    in_place_of,
     indent_of,
     indented,
     innermost,
@@ -57,9 +58,8 @@ def _fusion(code: Code, tunables: set[str]) -> list[Edit] | None:
             lines = [dedented(code, n) for n in between]
             inner = [dedented(code, n) for n in (*first.statements, *second.statements)]
             head = code.between(first.node.start_byte, first.body.start_byte).rstrip()
-            text = "\n".join([*lines, f"{head} {{", *map(indented, inner), "}"])
-            blanks = indent_of(code, first.node)
-            return [Edit(first.node.start_byte, second.node.end_byte, indented(text, blanks).lstrip())]
+            text = in_place_of(first.node, code, [*lines, f"{head} {{", *map(indented, inner), "}"])
+            return [Edit(first.node.start_byte, second.node.end_byte, text)]
     return None
 
 
@@ -127,7 +127,7 @@ def _vector_loop(code: Code, loop: Loop, made: _Vectors) -> str:
     lines += [f"{name} += sum({lanes});" for name, lanes in made.sums.items()]
     rest = [dedented(code, n) for n in loop.statements]
     lines += [f"for (long {var} = {end} / LANES * LANES; {var} < {end}; ++{var}) {{", *map(indented, rest), "}"]
-    return indented("\n".join(lines), indent_of(code, loop.node)).lstrip()
+    return in_place_of(loop.node, code, lines)
 
 
 def _vectors(code: Code, loop: Loop, taken: set[str]) -> _Vectors | None:

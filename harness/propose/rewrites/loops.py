@@ -160,8 +160,18 @@ def indent_of(code: Code, node: Node) -> str:
     return line[: len(line) - len(line.lstrip())]
 
 
+def at_margin(text: str, code: Code, node: Node) -> str:
+    """A text that stands in the place of a node, as if the node's line began at the margin."""
+    blanks = indent_of(code, node)
+    first, *rest = text.split("\n")
+    return "\n".join([first, *(line.removeprefix(blanks) for line in rest)])
+
+
 def dedented(code: Code, node: Node) -> str:
     """A node's text as if its line began at the margin."""
-    blanks = indent_of(code, node)
-    first, *rest = code.of(node).split("\n")
-    return "\n".join([first, *(line.removeprefix(blanks) for line in rest)])
+    return at_margin(code.of(node), code, node)
+
+
+def in_place_of(node: Node, code: Code, lines: list[str]) -> str:
+    """Lines that take a statement's place, as deep as it was."""
+    return indented("\n".join(lines), indent_of(code, node)).lstrip()

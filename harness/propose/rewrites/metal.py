@@ -14,7 +14,7 @@ from harness.propose.rewrites.loops import (
     declared,
     dedented,
     element_type,
-    indent_of,
+    in_place_of,
     indented,
     loops,
     only_own_elements,
@@ -141,10 +141,8 @@ def _shared(code: Code, loop: Loop, lane: str) -> str:
     lines += [f"for ({loop.type} {loop.var} = {lane}; {loop.var} < {code.of(loop.end)}; {loop.var} += 32) {{"]
     lines += [*map(indented, body), "}"]
     lines += [f"{name} += simd_sum({own});" for name, own in names.items()]
-    text = "\n".join(lines)
     alone = loop.node.parent is not None and loop.node.parent.type != "compound_statement"
-    text = "\n".join(["{", indented(text), "}"]) if alone else text
-    return indented(text, indent_of(code, loop.node)).lstrip()
+    return in_place_of(loop.node, code, ["{", *map(indented, lines), "}"] if alone else lines)
 
 
 def _renamed(text: str, names: Mapping[str, str]) -> str:
@@ -197,7 +195,7 @@ class SpanPerLane(Rewrite):
                     "    }",
                     "}",
                 ]
-                edits.append(Edit.of(loop.node, indented("\n".join(lines), indent_of(code, loop.node)).lstrip()))
+                edits.append(Edit.of(loop.node, in_place_of(loop.node, code, lines)))
         return kernel.with_tunable("SPAN", [8, 16, 32]).with_code(code.edited(edits)) if edits else None
 
 

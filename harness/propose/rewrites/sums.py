@@ -2,7 +2,7 @@
 
 from harness.propose.rewrites.cpu_products import PRODUCT
 from harness.propose.rewrites.kernel import Kernel
-from harness.propose.rewrites.loops import Loop, declared, dedented, element_type, indent_of, indented, innermost
+from harness.propose.rewrites.loops import Loop, declared, dedented, element_type, in_place_of, indented, innermost
 from harness.propose.rewrites.rewrite import Rewrite
 from harness.propose.rewrites.tree import Code, Edit, identifiers, match, of_type, text_of
 
@@ -105,8 +105,7 @@ def _repeated(code: Code, loop: Loop, count: str, parts: dict[str, str], before:
         "}",
         *(f"for (int {turn} = 0; {turn} < {count}; ++{turn}) {n} += {a}[{turn}];" for n, a in parts.items()),
     ]
-    block = "\n".join(["{", *map(indented, lines), "}"])
-    return indented(block, indent_of(code, loop.node)).lstrip()
+    return in_place_of(loop.node, code, ["{", *map(indented, lines), "}"])
 
 
 def _in_parts(text: str, parts: dict[str, str], turn: str) -> str:

@@ -173,8 +173,8 @@ def match(pattern: str, node: Node) -> Bindings | None:
 
 def find(pattern: str, node: Node) -> Iterator[tuple[Node, Bindings]]:
     """The nodes at or below `node` that match."""
-    for candidate in walk(node):
-        if candidate.is_named and (bindings := match(pattern, candidate)) is not None:
+    for candidate in of_type(node, _pattern(pattern).type):
+        if (bindings := match(pattern, candidate)) is not None:
             yield candidate, bindings
 
 
