@@ -1,0 +1,121 @@
+"""A server that speaks the Messages API from a script, on a real socket: what the real SDK is tested against."""
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from pytest_httpserver import HTTPServer
+from werkzeug import Request, Response
+
+Reply = Callable[[Request], Response]
+USAGE = {"input_tokens": 100, "cache_creation_input_tokens": 20, "cache_read_input_tokens": 1000, "output_tokens": 50}
+
+
+def tool(name: str, arguments: dict[str, Any], call: str = "toolu_1") -> dict[str, Any]:
+    """A tool call in an answer."""
+    return {"type": "tool_use", "id": call, "name": name, "input": arguments}
+
+
+def text(words: str) -> dict[str, Any]:
+    """Words in an answer."""
+    return {"type": "text", "text": words}
+
+
+def message(*blocks: dict[str, Any], stop: str = "tool_use", usage: dict[str, int] = USAGE) -> dict[str, Any]:
+    """An answer, whole."""
+    head = {"id": "msg_1", "type": "message", "role": "assistant", "model": "claude-opus-5-5"}
+    return {**head, "content": list(blocks), "stop_reason": stop, "stop_sequence": None, "usage": usage}
+
+
+def events(answer: dict[str, Any]) -> Iterator[bytes]:
+    """An answer as server-sent events, its tool arguments in pieces."""
+    started = {**answer, "content": [], "stop_reason": None, "usage": {**answer["usage"], "output_tokens": 1}}
+    yield event("message_start", message=started)
+    for index, block in enumerate(answer["content"]):
+        empty = {**block, "input": {}} if block["type"] == "tool_use" else {**block, "text": ""}
+        yield event("content_block_start", index=index, content_block=empty)
+        yield event("ping")
+        for delta in deltas(block):
+            yield event("content_block_delta", index=index, delta=delta)
+        yield event("content_block_stop", index=index)
+    ended = {"stop_reason": answer["stop_reason"], "stop_sequence": None}
+    yield event("message_delta", delta=ended, usage={"output_tokens": answer["usage"]["output_tokens"]})
+    yield event("message_stop")
+
+
+def deltas(block: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The pieces of a block."""
+    if block["type"] == "text":
+        yield {"type": "text_delta", "text": block["text"]}
+        return
+    written = json.dumps(block["input"])
+    for start in range(0, len(written), 40):
+        yield {"type": "input_json_delta", "partial_json": written[start : start + 40]}
+
+
+def event(kind: str, **fields: Any) -> bytes:
+    """One server-sent event."""
+    return f"event: {kind}\ndata: {json.dumps({'type': kind, **fields})}\n\n".encode()
+
+
+def streamed(*blocks: dict[str, Any], **options: Any) -> Reply:
+    """Answers with these blocks, streamed."""
+    pieces = list(events(message(*blocks, **options)))
+    return lambda _: Response(iter(pieces), content_type="text/event-stream")
+
+
+def cut_after(pieces: int, *blocks: dict[str, Any]) -> Reply:
+    """Begins an answer, and loses the connection in the middle of it: less comes than was announced."""
+    begun = b"".join(list(events(message(*blocks)))[:pieces])
+    return lambda _: Response(begun, content_type="text/event-stream", headers={"Content-Length": "1000000"})
+
+
+def failed(status: int, kind: str = "error", **headers: str) -> Reply:
+    """A refusal of the server, in its own form."""
+    body = json.dumps({"type": "error", "error": {"type": kind, "message": f"a {kind}"}})
+    given = {name.replace("_", "-"): value for name, value in headers.items()}
+    return lambda _: Response(body, status=status, content_type="application/json", headers=given)
+
+
+def raw(body: bytes, content_type: str = "text/event-stream") -> Reply:
+    """Whatever bytes."""
+    return lambda _: Response(body, content_type=content_type)
+
+
+class MessagesServer:
+    """Gives the replies that it was told to, in order, and keeps what it was asked."""
+
+    def __init__(self, server: HTTPServer) -> None:
+        self.url = server.url_for("").rstrip("/")
+        self.asked: list[dict[str, Any]] = []
+        self.counted: list[dict[str, Any]] = []
+        self.tokens = 1000  # what the server counts of every request
+        self.over = threading.Event()  # ends what waits
+        self._replies: list[Reply] = []
+        server.expect_request("/v1/messages", method="POST").respond_with_handler(self._answer)
+        server.expect_request("/v1/messages/count_tokens", method="POST").respond_with_handler(self._count)
+
+    def will(self, *replies: Reply) -> None:
+        """Adds replies to the script."""
+        self._replies += replies
+
+    def stall(self, *pieces: bytes, every_s: float = 60.0) -> Reply:
+        """Says these, and then nothing for a minute; or the last of them again and again."""
+
+        def say() -> Iterator[bytes]:
+            yield from pieces
+            for _ in range(int(60 / every_s)):
+                if self.over.wait(every_s):
+                    return
+                yield pieces[-1]
+
+        return lambda _: Response(say(), content_type="text/event-stream")
+
+    def _answer(self, request: Request) -> Response:
+        self.asked.append(request.get_json())
+        return self._replies.pop(0)(request) if self._replies else failed(400, "script_is_over")(request)
+
+    def _count(self, request: Request) -> Response:
+        self.counted.append(request.get_json())
+        return Response(json.dumps({"input_tokens": self.tokens}), content_type="application/json")
