@@ -2,9 +2,9 @@
 
 import json
 import math
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from time import sleep
 from typing import Any
 
 import anthropic
@@ -72,7 +72,7 @@ class Client:
                 pause_s = pause if math.isnan(busy.pause_s) else busy.pause_s
                 if waited + pause_s > self.settings.patience_s:
                     raise Unanswered(busy.kind, f"{busy.reason}, after {waited:.1f} s of waiting") from busy
-                time.sleep(pause_s)
+                sleep(pause_s)
                 waited, pause = waited + pause_s, min(2 * pause, LONGEST_PAUSE_S)
 
     def worst(self, request: Request) -> float:

@@ -2,7 +2,7 @@
 
 import json
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from pytest_httpserver import HTTPServer
@@ -90,7 +90,7 @@ class MessagesServer:
         self.url = server.url_for("").rstrip("/")
         self.asked: list[dict[str, Any]] = []
         self.counted: list[dict[str, Any]] = []
-        self.tokens = 1000  # what the server counts of every request
+        self.count: Reply = raw(b'{"input_tokens": 1000}', "application/json")
         self.over = threading.Event()  # ends what waits
         self._replies: list[Reply] = []
         server.expect_request("/v1/messages", method="POST").respond_with_handler(self._answer)
@@ -102,13 +102,17 @@ class MessagesServer:
 
     def stall(self, *pieces: bytes, every_s: float = 60.0) -> Reply:
         """Says these, and then nothing for a minute; or the last of them again and again."""
+        return self.slowly([*pieces, *(pieces[-1:] or [b""]) * int(60 / every_s)], every_s, len(pieces))
+
+    def slowly(self, pieces: Sequence[bytes], every_s: float, at_once: int = 0) -> Reply:
+        """Says a piece now and then, the first ones at once."""
 
         def say() -> Iterator[bytes]:
-            yield from pieces
-            for _ in range(int(60 / every_s)):
+            yield from pieces[:at_once]
+            for piece in pieces[at_once:]:
                 if self.over.wait(every_s):
                     return
-                yield pieces[-1]
+                yield piece
 
         return lambda _: Response(say(), content_type="text/event-stream")
 
@@ -118,4 +122,4 @@ class MessagesServer:
 
     def _count(self, request: Request) -> Response:
         self.counted.append(request.get_json())
-        return Response(json.dumps({"input_tokens": self.tokens}), content_type="application/json")
+        return self.count(request)

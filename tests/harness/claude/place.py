@@ -54,7 +54,7 @@ class Fixed(Proposer):
 
     def propose(self, history: History) -> Candidate | None:
         self.left -= 1
-        return replace(self.seed, id=f"other-{self.left}", proposer="fixed") if self.left >= 0 else None
+        return replace(self.seed, id=f"other-{self.left}", proposer="fixed", changed="io") if self.left >= 0 else None
 
     def observe(self, candidate, row) -> None:
         self.told.append(candidate.id)
@@ -79,6 +79,7 @@ class Place:
         self.seed = Candidate(identify(configuration, self.shelf), "", "seed", "", configuration, "")
         self.rows = [row(id=self.seed.id, proposer="seed", op="", variant="", tunables="", hypothesis="")]
         self.other = Fixed(self.seed)
+        self.spent_usd = 0.0
 
     def add(self, op: str, name: str, words: str):
         """The stand-in for `Shelf.add`."""
@@ -94,12 +95,17 @@ class Place:
     def proposer(self, **settings):
         given = {"model": "claude-opus-5-5", "base_url": self.server.url, "patience_s": 20.0} | settings
         search = Search(
-            self.run, self.run / "kernels", self.shelf, self.add, "cpu", PARTS, ("memory: 34 GB/s",), self.no
+            run=self.run,
+            kernels=self.run / "kernels",
+            shelf=self.shelf,
+            add=self.add,
+            target="cpu",
+            parts=PARTS,
+            limits=("memory: 34 GB/s",),
+            refuted=lambda: ["tables of 16 values: -2 % on M3 Max"],
+            spent_usd=self.spent_usd,
         )
         return make_claude(ClaudeSettings(**given), search, self.other, self.events.append)
-
-    def no(self) -> list[str]:
-        return ["tables of 16 values: -2 % on M3 Max"]
 
     def history(self, *pending: Candidate) -> History:
         return History(self.seed, self.seed, self.rows, pending)
