@@ -76,14 +76,15 @@ class Client:
                 waited, pause = waited + pause_s, min(2 * pause, LONGEST_PAUSE_S)
 
     def worst(self, request: Request) -> float:
-        """The most that a request can cost. Nothing is counted where nothing is capped."""
-        if self.settings.max_usd is None:
-            return self.price.worst(0, 0)
+        """The most that a request can cost."""
         return self.price.worst(self._count(request), int(request["max_tokens"]))
 
     def _count(self, request: Request) -> int:
-        """The request's tokens as the server counts them; elsewhere its bytes, which are more than its tokens."""
+        """The request's tokens as the server counts them. Its bytes, which are more, where it does not, and where
+        nothing is capped: that needs no call."""
         counted = {name: given for name, given in request.items() if name != "max_tokens"}
+        if self.settings.max_usd is None:
+            return len(json.dumps(counted))
         try:
             return math.ceil(MARGIN * self.sdk.messages.count_tokens(**counted).input_tokens)
         except (anthropic.APIError, AttributeError, TypeError):  # a server that does not count
@@ -109,7 +110,7 @@ class Client:
             with self.sdk.messages.stream(**request) as stream:
                 for event in stream:
                     if event.type == "message_stop":
-                        return Message.model_validate(event.message.model_dump())
+                        return sound(event.message)
             raise Unanswered(Kind.CUT, "the answer ended before it was whole")
         except anthropic.APIStatusError as error:
             if error.status_code == HTTP_OK:  # the answer had begun
@@ -125,6 +126,15 @@ class Client:
             raise broken(error, self.settings.patience_s) from error
         except NONSENSE as error:
             raise Unanswered(Kind.MALFORMED, f"not an answer: {one_line(error)}") from error
+
+
+def sound(message: Message) -> Message:
+    """An answer that has what we read of one. ValueError otherwise: the SDK does not look."""
+    usage = usage_of(message)
+    counts = (usage.input, usage.cache_write, usage.cache_read, usage.output)
+    if not isinstance(message.content, list) or not all(isinstance(n, int) and n >= 0 for n in counts):
+        raise ValueError(f"its content is {type(message.content).__name__}, its usage {counts}")
+    return message
 
 
 def usage_of(message: Message) -> Usage:

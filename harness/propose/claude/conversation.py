@@ -13,7 +13,7 @@ from harness.propose.claude.prompt import CACHED, Block, text
 Turn = dict[str, Any]
 
 
-@dataclass
+@dataclass(eq=False)
 class Conversation:
     """Turns of the Messages API. `repairs`: how often a rejected candidate may still go back to the model.
 
@@ -43,7 +43,7 @@ class Conversation:
         if message.stop_reason in ("max_tokens", "model_context_window_exceeded"):
             raise Unanswered(Kind.TRUNCATED, f"the answer was cut off: {message.stop_reason}")
         # As it came, thinking included: the server wants it back unchanged.
-        said = [block.model_dump(mode="json", exclude_none=True) for block in message.content]
+        said = [block.model_dump(mode="json", exclude_none=True, warnings=False) for block in message.content]
         self.turns.append({"role": "assistant", "content": said or [text("(nothing)")]})
         return [block for block in message.content if isinstance(block, ToolUseBlock)]
 

@@ -43,10 +43,12 @@ class Search:
 def make_claude(settings: ClaudeSettings, search: Search, instead: Proposer, record: Record) -> "Claude":
     """The proposer. UsageError, in one line, when the SDK, the key or the price of a capped model is missing."""
     key, price = api_key(), price_of(settings)
+    from harness.propose.claude.batched import BatchedClaude
     from harness.propose.claude.client import Client
     from harness.propose.claude.proposer import Claude
 
-    return Claude(
+    kind = BatchedClaude if settings.batch else Claude
+    return kind(
         client=Client(settings, key, price, Budget(settings.max_usd, search.spent_usd)),
         known=Knowledge(search.kernels, search.target, search.parts, search.limits, search.refuted, settings.paper),
         shelf=search.shelf,

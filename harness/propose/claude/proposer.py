@@ -23,6 +23,7 @@ from harness.propose.claude.tools import Proposal
 CALLS = 12  # for one candidate: questions, unsound proposals and their repair included
 FAILURES = 3  # in a row, after which the other proposer has its turn
 REST = 8  # candidates of the other proposer, after which the model is tried again
+PASSING = (Kind.STALL, Kind.OVERLOAD, Kind.CUT)  # what a conversation that has begun survives
 NO_CALL = "Answer with a call of one of the tools: a proposal, or a question."
 
 
@@ -50,13 +51,14 @@ class Claude(Proposer):
     def propose(self, history: History) -> Candidate | None:
         """See `Proposer`."""
         while True:
-            resting = self._over or self._rest > 0
+            resting = self._resting()
             if not resting and (candidate := self._attempt(history)) is not None:
                 return candidate
             other = self._instead.propose(history)
             if other is not None or resting:
                 self._rest = max(self._rest - 1, 0)
                 return other
+            self._idle()
 
     def observe(self, candidate: Candidate, row: Row) -> None:
         """See `Proposer`. A candidate that the model can repair goes back to it with what was found."""
@@ -77,6 +79,17 @@ class Claude(Proposer):
         """What a candidate took; None for one of the other proposer."""
         return self._spent.get(candidate.id)
 
+    def close(self) -> None:
+        """Ends the connections to the server."""
+        self._client.sdk.close()
+
+    def _resting(self) -> bool:
+        """Whether the model is not to be asked now."""
+        return self._over or self._rest > 0
+
+    def _idle(self) -> None:
+        """Neither has a candidate: the model is asked again at once, a few times."""
+
     def _attempt(self, history: History) -> Candidate | None:
         """A candidate from the model; None, and an event, when there is none."""
         conversation = self._repairs.pop(0) if self._repairs else self._begin(history)
@@ -88,10 +101,11 @@ class Claude(Proposer):
         self._failures = 0
         return candidate
 
-    def _begin(self, history: History) -> Conversation:
+    def _begin(self, history: History, number: int = 1, among: int = 1) -> Conversation:
+        """A new conversation; `number`, `among`: which of how many that begin together."""
         blocks = prompt.stable(self._known)
         blocks += prompt.changing(history, self._shelf, self._known, self._known.refuted())
-        first = {"role": "user", "content": [*blocks, prompt.ask(self._known)]}
+        first = {"role": "user", "content": [*blocks, prompt.ask(self._known, number, among)]}
         return Conversation([first], self._client.settings.repairs, Spent(self._client.settings.model))
 
     def _converse(self, conversation: Conversation, history: History) -> Candidate:
@@ -151,10 +165,13 @@ class Claude(Proposer):
         """An unsound answer, whose cost is the candidate's that comes of it, or of the event that ends it."""
         self._record(Event(Kind.MALFORMED, reason, Usage(), 0.0, self._client.settings.model))
 
-    def _failed(self, failure: Unanswered, conversation: Conversation) -> None:
-        spent = conversation.take()
-        usd = spent.usd + failure.usd
-        self._record(Event(failure.kind, failure.reason, spent.usage, usd, self._client.settings.model))
+    def _failed(self, failure: Unanswered, conversation: Conversation | None = None) -> None:
+        """Records what went wrong, with all that was spent on a conversation that ends with it."""
+        model = self._client.settings.model
+        spent = conversation.take() if conversation else Spent(model)
+        self._record(Event(failure.kind, failure.reason, spent.usage, spent.usd + failure.usd, model))
+        if conversation and failure.kind in PASSING and len(conversation.turns) > 1:
+            self._repairs.append(conversation)
         self._over = self._over or failure.kind is Kind.BUDGET
         self._failures += 1
         if self._failures >= FAILURES:

@@ -1,6 +1,7 @@
 """A server that speaks the Messages API from a script, on a real socket: what the real SDK is tested against."""
 
 import json
+import re
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -10,6 +11,13 @@ from werkzeug import Request, Response
 
 Reply = Callable[[Request], Response]
 USAGE = {"input_tokens": 100, "cache_creation_input_tokens": 20, "cache_read_input_tokens": 1000, "output_tokens": 50}
+
+EMPTY: dict[str, dict[str, Any]] = {"tool_use": {"input": {}}, "text": {"text": ""}, "thinking": {"signature": ""}}
+
+
+def thinking(signature: str) -> dict[str, Any]:
+    """Thinking in an answer, which its server keeps to itself."""
+    return {"type": "thinking", "thinking": "", "signature": signature}
 
 
 def tool(name: str, arguments: dict[str, Any], call: str = "toolu_1") -> dict[str, Any]:
@@ -33,8 +41,7 @@ def events(answer: dict[str, Any]) -> Iterator[bytes]:
     started = {**answer, "content": [], "stop_reason": None, "usage": {**answer["usage"], "output_tokens": 1}}
     yield event("message_start", message=started)
     for index, block in enumerate(answer["content"]):
-        empty = {**block, "input": {}} if block["type"] == "tool_use" else {**block, "text": ""}
-        yield event("content_block_start", index=index, content_block=empty)
+        yield event("content_block_start", index=index, content_block={**block, **EMPTY[block["type"]]})
         yield event("ping")
         for delta in deltas(block):
             yield event("content_block_delta", index=index, delta=delta)
@@ -48,6 +55,9 @@ def deltas(block: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """The pieces of a block."""
     if block["type"] == "text":
         yield {"type": "text_delta", "text": block["text"]}
+        return
+    if block["type"] == "thinking":
+        yield {"type": "signature_delta", "signature": block["signature"]}
         return
     written = json.dumps(block["input"])
     for start in range(0, len(written), 40):
@@ -96,6 +106,18 @@ class MessagesServer:
         server.expect_request("/v1/messages", method="POST").respond_with_handler(self._answer)
         server.expect_request("/v1/messages/count_tokens", method="POST").respond_with_handler(self._count)
 
+        self.batches: list[list[dict[str, Any]]] = []  # the calls of each
+        self.status = "ended"  # of all batches
+        self.results: list[dict[str, Any] | None] = []  # of all calls in order; None for one that is never told of
+        self.cancelled = 0
+        batch, results, cancel = (
+            re.compile(rf"/v1/messages/batches/batch_\d+{end}$") for end in ("", "/results", "/cancel")
+        )
+        server.expect_request("/v1/messages/batches", method="POST").respond_with_handler(self._send)
+        server.expect_request(batch, method="GET").respond_with_handler(self._look)
+        server.expect_request(results, method="GET").respond_with_handler(self._tell)
+        server.expect_request(cancel, method="POST").respond_with_handler(self._cancel)
+
     def will(self, *replies: Reply) -> None:
         """Adds replies to the script."""
         self._replies += replies
@@ -119,6 +141,33 @@ class MessagesServer:
     def _answer(self, request: Request) -> Response:
         self.asked.append(request.get_json())
         return self._replies.pop(0)(request) if self._replies else failed(400, "script_is_over")(request)
+
+    def _batch(self) -> Response:
+        number = len(self.batches)
+        counts = dict.fromkeys(("canceled", "errored", "expired", "processing", "succeeded"), 0)
+        record = {"id": f"batch_{number}", "type": "message_batch", "processing_status": self.status}
+        record |= {"created_at": "2026-01-01T00:00:00Z", "expires_at": "2026-01-02T00:00:00Z"}
+        record |= {"results_url": f"{self.url}/v1/messages/batches/batch_{number}/results", "request_counts": counts}
+        return Response(json.dumps(record), content_type="application/json")
+
+    def _send(self, request: Request) -> Response:
+        if self._replies:
+            return self._replies.pop(0)(request)
+        self.batches.append(request.get_json()["requests"])
+        return self._batch()
+
+    def _look(self, request: Request) -> Response:
+        return self._batch()
+
+    def _tell(self, request: Request) -> Response:
+        calls = self.batches[int(re.search(r"batch_(\d+)", request.path).group(1)) - 1]
+        told = [(call["custom_id"], self.results.pop(0)) for call in calls]
+        lines = [json.dumps({"custom_id": name, "result": result}) for name, result in reversed(told) if result]
+        return Response("\n".join(lines) + "\n", content_type="application/binary")
+
+    def _cancel(self, request: Request) -> Response:
+        self.cancelled += 1
+        return self._batch()
 
     def _count(self, request: Request) -> Response:
         self.counted.append(request.get_json())

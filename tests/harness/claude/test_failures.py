@@ -7,7 +7,7 @@ from harness.propose.claude import client
 from harness.propose.claude.event import Kind
 from harness.propose.claude.proposer import CALLS, FAILURES, REST
 from tests.harness.claude.messages_server import cut_after, event, events, failed, message, raw, streamed, text, tool
-from tests.harness.claude.place import KERNEL, USD, Fixed
+from tests.harness.claude.place import KERNEL, USD, Fixed, last_results
 
 PROPOSAL = streamed(tool("propose_kernel", KERNEL))
 BEGUN = next(events(message()))
@@ -165,6 +165,17 @@ def test_one_failure_after_a_rest_is_enough_for_another(place):
     for _ in range(FAILURES + REST - 1 + REST):
         assert proposer.propose(place.history()).proposer == "fixed"
     assert len(place.server.asked) == FAILURES + 1
+
+
+@pytest.mark.parametrize("reply", [failed(529, retry_after="60"), cut_after(2, text("so"))])
+def test_a_repair_is_asked_for_again_when_the_server_is_back(place, reply):
+    proposer = place.proposer()
+    place.server.will(PROPOSAL, reply, streamed(tool("propose_kernel", KERNEL | {"name": "repaired"}, "toolu_2")))
+    broken = proposer.propose(place.history())
+    proposer.observe(broken, place.judged(broken, Status.FAILED_BUILD, "no such name"))
+    assert [proposer.propose(place.history()).proposer for _ in range(2)] == ["fixed", "claude"]
+    assert place.server.asked[1]["messages"] == place.server.asked[2]["messages"]
+    assert "no such name" in last_results(place.server.asked[2])[0]["content"]
 
 
 def test_a_search_ends_when_neither_has_anything(place):

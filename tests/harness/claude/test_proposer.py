@@ -7,7 +7,7 @@ import pytest
 from harness.candidate import KernelSpec, Status, identify
 from harness.propose.claude.event import Kind
 from harness.settings import DEFAULT_IO
-from tests.harness.claude.messages_server import streamed, text, tool
+from tests.harness.claude.messages_server import streamed, text, thinking, tool
 from tests.harness.claude.place import KERNEL, POLICY, USD, last_results
 
 
@@ -77,6 +77,13 @@ def test_read_only_tools_answer_and_the_model_goes_on(place):
     (source,), (refused,) = map(last_results, place.server.asked[1:])
     assert source["tool_use_id"] == "toolu_1" and "packed_value" in source["content"] and not source["is_error"]
     assert refused["is_error"] and "has no variant" in refused["content"]
+
+
+def test_what_the_model_said_goes_back_as_it_came_thinking_included(place):
+    said = [thinking("c2ln"), text("First I look."), tool("read_variant", {"op": "qmatvec", "name": "plain"})]
+    place.server.will(streamed(*said), streamed(tool("propose_kernel", KERNEL, "toolu_2")))
+    place.proposer().propose(place.history())
+    assert place.server.asked[1]["messages"][1] == {"role": "assistant", "content": said}
 
 
 def test_a_rejected_build_goes_back_with_the_compilers_words_as_often_as_is_allowed(place):
