@@ -12,7 +12,7 @@ from harness.propose.claude.price import Price, Usage, load_price
 KEY = "ANTHROPIC_API_KEY"
 # What a candidate usually takes, an assumption of ours: a call that reads the prompt, one that goes back with an error
 # or a question; the stable part of the prompt is in the cache by then.
-TYPICAL = Usage(input=6_000, cache_write=12_000, cache_read=45_000, output=14_000)
+TYPICAL = Usage(input=1_000, cache_write=10_000, cache_read=45_000, output=14_000)
 
 
 @dataclass(frozen=True)

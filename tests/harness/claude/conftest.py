@@ -10,10 +10,16 @@ from tests.harness.claude.messages_server import MessagesServer
 from tests.harness.claude.place import Place
 
 
+@pytest.fixture(scope="session")
+def http() -> Iterator[HTTPServer]:
+    with HTTPServer(threaded=True) as server:
+        yield server
+
+
 @pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, http: HTTPServer) -> Iterator[Place]:
     monkeypatch.setenv("ANTHROPIC_API_KEY", "a key")
-    with HTTPServer(threaded=True) as http:
-        server = MessagesServer(http)
-        yield Place(tmp_path, server)
-        server.over.set()
+    http.clear()
+    server = MessagesServer(http)
+    yield Place(tmp_path, server)
+    server.over.set()
