@@ -1,6 +1,7 @@
 """Several calls at once through the Message Batches API: slower, at half the price."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 
 import anthropic
 import httpx2
@@ -45,14 +46,12 @@ class Batch:
             raise Unanswered(Kind.ERROR, f"batch {self._id}: {one_line(error)}") from error
         return [self._answer(told, number, hold) for number, hold in enumerate(self._holds)]
 
-    def cancel(self) -> None:
-        """Has the server stop. What is held stays spent: nobody will hear what the calls cost."""
-        try:
+    def cancel(self) -> float:
+        """Has the server stop. Dollars that count as spent: the most, for nobody will hear what the calls cost."""
+        with suppress(*FAULTS):  # it ends by itself, a day later at most
             self._client.sdk.messages.batches.cancel(self._id)
-        except FAULTS:  # it ends by itself, a day later at most
-            pass
-        finally:
-            self._settle(free=False)
+        self._settle(free=False)
+        return sum(hold.usd for hold in self._holds)
 
     def _answer(
         self, told: Mapping[str, MessageBatchIndividualResponse], number: int, hold: Hold

@@ -8,7 +8,8 @@ from harness.propose.base import History
 from harness.propose.claude.batch import Batch
 from harness.propose.claude.client import Answer
 from harness.propose.claude.conversation import Conversation
-from harness.propose.claude.event import Kind, Unanswered
+from harness.propose.claude.event import Event, Kind, Spent, Unanswered
+from harness.propose.claude.price import Usage
 from harness.propose.claude.proposer import CALLS, Claude
 
 SIZE = 6  # conversations of a batch: more would be asked before they can know what came of the others
@@ -27,9 +28,14 @@ class BatchedClaude(Claude):
 
     def close(self) -> None:
         """See `Claude`. A batch that is out is cancelled."""
+        model = self._client.settings.model
         if self._batch is not None:
-            self._batch.cancel()
+            usd = self._batch.cancel()
+            self._record(Event(Kind.UNUSED, "a batch was out when the search ended", Usage(), usd, model))
             self._batch = None
+        for _, answer in self._answered:
+            if isinstance(answer, Answer):
+                self._unused("an answer was not read when the search ended", Spent(model, answer.usage, answer.usd))
         super().close()
 
     def _resting(self) -> bool:

@@ -8,7 +8,7 @@ from harness.propose.claude.price import Usage
 
 
 class Kind(StrEnum):
-    """What went wrong. Each is recorded, and none ends a search."""
+    """What was not as it should be. Each is recorded, and none ends a search."""
 
     STALL = "stall"  # the server was silent for longer than patience_s
     OVERLOAD = "overload"  # rate limits or overload that outlasted patience_s
@@ -17,6 +17,7 @@ class Kind(StrEnum):
     MALFORMED = "malformed"  # an answer that is none, or a tool call that is unsound
     TRUNCATED = "truncated"  # an answer that max_tokens cut off
     REFUSAL = "refusal"  # the model would not answer
+    UNUSED = "unused"  # paid for, and not judged: the search ended, or the champion changed
     BUDGET = "budget"  # max_usd leaves no room for another call
 
 
@@ -64,6 +65,9 @@ class Spent:
     def output(self) -> int:
         """Output tokens, the thinking included."""
         return self.usage.output
+
+    def __bool__(self) -> bool:
+        return self.usage != Usage()
 
     def plus(self, usage: Usage, usd: float) -> "Spent":
         """This and another call's."""

@@ -71,17 +71,27 @@ class Claude(Proposer):
             self._repairs.append(conversation)
 
     def withdraw(self, candidate: Candidate) -> None:
-        """See `Proposer`."""
+        """See `Proposer`. What such a candidate took is an event's: it has no row."""
         if self._open.pop(candidate.id, None) is None:
             self._instead.withdraw(candidate)
+        else:
+            self._unused(f"candidate {candidate.id} was withdrawn", self._spent.pop(candidate.id))
 
     def spent(self, candidate: Candidate) -> Spent | None:
         """What a candidate took; None for one of the other proposer."""
         return self._spent.get(candidate.id)
 
     def close(self) -> None:
-        """Ends the connections to the server."""
+        """Records what was paid for and came to nothing, and ends the connections to the server."""
+        for conversation in self._repairs:
+            self._unused("the search ended before an answer was complete", conversation.take())
         self._client.sdk.close()
+
+    @property
+    def total_usd(self) -> float:
+        """All that was spent, candidates' and events', by an earlier part of the search too; nan where no price is
+        known. Calls that failed count as the most that they can have cost."""
+        return self._client.budget.spent
 
     def _resting(self) -> bool:
         """Whether the model is not to be asked now."""
@@ -164,6 +174,10 @@ class Claude(Proposer):
     def _note(self, reason: str) -> None:
         """An unsound answer, whose cost is the candidate's that comes of it, or of the event that ends it."""
         self._record(Event(Kind.MALFORMED, reason, Usage(), 0.0, self._client.settings.model))
+
+    def _unused(self, reason: str, spent: Spent) -> None:
+        if spent:
+            self._record(Event(Kind.UNUSED, reason, spent.usage, spent.usd, spent.model))
 
     def _failed(self, failure: Unanswered, conversation: Conversation | None = None) -> None:
         """Records what went wrong, with all that was spent on a conversation that ends with it."""

@@ -143,7 +143,18 @@ def test_a_batch_that_is_not_taken_costs_nothing_and_is_tried_again(place):
 
 def test_a_batch_that_is_out_at_the_end_is_cancelled(place):
     place.server.status = "in_progress"
-    proposer = place.proposer(batch=True)
+    proposer = place.proposer(batch=True, max_usd=10, max_tokens=1000)
     proposer.propose(place.history())
     proposer.close()
-    assert place.server.cancelled == 1
+    assert place.server.cancelled == 1 and place.kinds == [Kind.UNUSED]
+    assert place.events[0].usd == proposer.total_usd == pytest.approx(SIZE * (5 * 1050 + 20 * 1000) / 2e6)
+
+
+def test_answers_that_are_not_read_are_paid_for(place):
+    place.server.results = [kernel(number) for number in range(SIZE)]
+    proposer = place.proposer(batch=True)
+    _, candidate = (proposer.propose(place.history()) for _ in range(2))
+    proposer.close()
+    assert place.kinds == [Kind.UNUSED] * (SIZE - 1)
+    accounted = sum(event.usd for event in place.events) + proposer.spent(candidate).usd
+    assert accounted == pytest.approx(proposer.total_usd) == pytest.approx(SIZE * USD / 2)

@@ -11,6 +11,7 @@ from tests.harness.claude.place import KERNEL, USD
 MAX_TOKENS = 1000
 WORST = (5 * 1050 + 20 * MAX_TOKENS) / 1e6  # of one call: 1000 tokens counted, 5 % of margin
 PROPOSAL = streamed(tool("propose_kernel", KERNEL))
+OTHER = streamed(tool("propose_kernel", KERNEL | {"name": "other"}))
 QUESTION = streamed(tool("read_ledger", {"op": "", "status": "", "last": 1}))
 
 
@@ -86,6 +87,17 @@ def test_a_model_without_a_price_is_used_without_a_cap_and_its_dollars_are_not_k
     proposer = place.proposer(model="some-model")
     spent = proposer.spent(proposer.propose(place.history()))
     assert spent.usd != spent.usd and spent.output == 50
+
+
+def test_every_dollar_is_a_candidates_or_an_events(place):
+    proposer = place.proposer(max_usd=10)
+    place.server.will(QUESTION, PROPOSAL, QUESTION, failed(400), QUESTION, cut_after(1), QUESTION, OTHER)
+    kept, *_, withdrawn = (proposer.propose(place.history()) for _ in range(4))
+    proposer.withdraw(withdrawn)
+    proposer.close()
+    assert place.kinds == [Kind.ERROR, Kind.CUT, Kind.UNUSED]
+    accounted = proposer.spent(kept).usd + sum(event.usd for event in place.events)
+    assert accounted == pytest.approx(proposer.total_usd) and proposer.spent(withdrawn) is None
 
 
 def test_held_dollars_count_until_they_are_settled():
