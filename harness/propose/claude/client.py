@@ -21,7 +21,7 @@ Request = Mapping[str, Any]
 OVERLOADED = (429, 529)
 HTTP_OK = 200
 MARGIN = 1.05  # the server's count of a request's tokens is an estimate
-FIRST_PAUSE_S = 1.0  # doubled with each trial, where the server does not say how long to wait
+FIRST_PAUSE_S = 1.0  # the least; doubled with each trial, where the server does not say how long to wait
 LONGEST_PAUSE_S = 60.0
 # What the SDK raises while it makes sense of an answer that is none.
 NONSENSE = (ValueError, KeyError, IndexError, TypeError, AttributeError, AssertionError, RuntimeError)
@@ -164,7 +164,7 @@ def broken(error: BaseException, patience_s: float) -> Unanswered:
 def pause_of(headers: Mapping[str, str]) -> float:
     """Seconds that a server says to wait; nan when it does not say, or says it as a date."""
     try:
-        return max(float(headers["retry-after"]), 0.0)
+        return max(float(headers["retry-after"]), FIRST_PAUSE_S)
     except (KeyError, ValueError):
         return math.nan
 

@@ -110,6 +110,7 @@ class MessagesServer:
         self.status = "ended"  # of all batches
         self.results: list[dict[str, Any] | None] = []  # of all calls in order; None for one that is never told of
         self.cancelled = 0
+        self.gone, self.faults = False, 0  # whether all batches are; how often a look at one fails
         batch, results, cancel = (
             re.compile(rf"/v1/messages/batches/batch_\d+{end}$") for end in ("", "/results", "/cancel")
         )
@@ -157,6 +158,11 @@ class MessagesServer:
         return self._batch()
 
     def _look(self, request: Request) -> Response:
+        if self.gone:
+            return failed(404)(request)
+        if self.faults > 0:
+            self.faults -= 1
+            return failed(500)(request)
         return self._batch()
 
     def _tell(self, request: Request) -> Response:

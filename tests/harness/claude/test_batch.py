@@ -119,6 +119,23 @@ def test_a_call_that_brings_no_proposal_is_an_event_and_the_others_are_read(plac
     assert place.kinds == [kind] and place.events[0].usd == pytest.approx(usd)
 
 
+def test_a_batch_that_the_server_has_lost_is_given_up_and_another_is_sent(place):
+    proposer = place.proposer(batch=True)
+    proposer.propose(place.history())
+    place.server.gone = True
+    assert proposers(proposer, place, 1) == ["fixed"] and place.kinds == [Kind.CUT] * SIZE
+    assert len(place.server.batches) == 2
+
+
+def test_a_batch_of_which_the_server_does_not_tell_is_asked_for_again(place):
+    place.server.results = [kernel(number) for number in range(SIZE)]
+    proposer = place.proposer(batch=True)
+    proposer.propose(place.history())
+    place.server.faults = 1
+    assert proposers(proposer, place, 2) == ["fixed", "claude"]
+    assert place.kinds == [Kind.ERROR] and len(place.server.batches) == 1
+
+
 def test_a_batch_holds_as_many_calls_as_the_budget_has_room_for_and_is_still_read(place):
     worst = (5 * 1050 + 20 * 1000) / 2e6
     place.server.results = [kernel(number) for number in range(2)]

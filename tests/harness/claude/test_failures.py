@@ -34,6 +34,12 @@ def test_a_server_that_does_not_say_how_long_is_given_ever_more_time(place, paus
     assert pauses == [1, 2, 4, 8]
 
 
+def test_a_server_that_says_not_to_wait_is_not_asked_for_ever(place, pauses):
+    place.server.will(*[failed(429, retry_after="0")] * 99)
+    assert place.proposer(patience_s=5).propose(place.history()).proposer == "fixed"
+    assert pauses == [1] * 5
+
+
 def test_pauses_together_are_no_longer_than_our_patience(place, pauses):
     place.server.will(*[failed(529)] * 9)
     assert place.proposer(patience_s=10).propose(place.history()).proposer == "fixed"
