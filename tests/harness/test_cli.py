@@ -123,7 +123,7 @@ def refused(cache: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureF
         (("generate", "io.cache=warm"), "io.cache must be one of os, direct, mapped, got 'warm'"),
         (("generate", "io.threads=0"), "io.threads must be a whole number from 1 to 256, got 0"),
         (("generate", "io.threads=[1"), "io.threads=[1"),
-        (("search", "proposer=oracle"), "Available options in 'proposer': mutate"),
+        (("search", "proposer=oracle"), "Available options in 'proposer': claude"),
         (("search", "target=abacus"), "Available options in 'target': cpu"),
         (("search", "--resume"), "--resume needs the folder of the run"),
         (("generate", "model=/no/such/folder"), "'/no/such/folder' is neither 'tiny-moe'"),

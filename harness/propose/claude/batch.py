@@ -1,0 +1,95 @@
+"""Several calls at once through the Message Batches API: slower, at half the price."""
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+
+import anthropic
+import httpx2
+from anthropic.types.messages import MessageBatchIndividualResponse
+
+from harness.propose.claude.budget import Exhausted, Hold
+from harness.propose.claude.client import NONSENSE, Answer, Client, Request, one_line, sound, usage_of
+from harness.propose.claude.event import Kind, Unanswered
+
+FAULTS = (anthropic.AnthropicError, httpx2.TransportError, *NONSENSE)
+
+
+class Batch:
+    """Calls that are out together. What each may cost is held until its answer is here."""
+
+    def __init__(self, client: Client, requests: Sequence[Request]) -> None:
+        """Sends as many of `requests`, from the first, as the budget has room for. `Unanswered` when none was sent."""
+        self._client = client
+        self._holds = _reserve(client, requests)
+        calls = [{"custom_id": _name(n), "params": dict(requests[n])} for n in range(len(self._holds))]
+        try:
+            self._id = client.sdk.messages.batches.create(requests=calls).id  # type: ignore[arg-type]
+        except FAULTS as error:
+            self._settle(free=isinstance(error, anthropic.APIStatusError))
+            usd = sum(hold.usd for hold in self._holds)
+            raise Unanswered(Kind.ERROR, f"the batch was not taken: {one_line(error)}", usd) from error
+
+    def __len__(self) -> int:
+        """How many calls are out."""
+        return len(self._holds)
+
+    def answers(self) -> list[Answer | Unanswered] | None:
+        """What came of each call, in order; None while the server is at work. `Unanswered` when it does not tell."""
+        batches = self._client.sdk.messages.batches
+        try:
+            if batches.retrieve(self._id).processing_status != "ended":
+                return None
+            told = {result.custom_id: result for result in batches.results(self._id)}
+        except anthropic.NotFoundError:  # nobody will hear of it any more
+            told = {}
+        except FAULTS as error:
+            raise Unanswered(Kind.ERROR, f"batch {self._id}: {one_line(error)}") from error
+        return [self._answer(told, number, hold) for number, hold in enumerate(self._holds)]
+
+    def cancel(self) -> float:
+        """Has the server stop. Dollars that count as spent: the most, for nobody will hear what the calls cost."""
+        with suppress(*FAULTS):  # it ends by itself, a day later at most
+            self._client.sdk.messages.batches.cancel(self._id)
+        self._settle(free=False)
+        return sum(hold.usd for hold in self._holds)
+
+    def _answer(
+        self, told: Mapping[str, MessageBatchIndividualResponse], number: int, hold: Hold
+    ) -> Answer | Unanswered:
+        """One call's answer, paid for. Calls that failed, expired or were cancelled cost nothing."""
+        result = told.get(_name(number))
+        try:
+            if result is None:
+                return Unanswered(Kind.CUT, f"batch {self._id} has no answer to call {number}", hold.usd)
+            if result.result.type != "succeeded":
+                hold.usd = 0.0
+                return Unanswered(Kind.ERROR, f"batch {self._id}: call {number} {result.result.type}")
+            message = sound(result.result.message)
+            hold.usd = self._client.price.usd(usage_of(message))
+            return Answer(message, usage_of(message), hold.usd)
+        except NONSENSE as error:
+            return Unanswered(Kind.MALFORMED, f"not an answer: {one_line(error)}", hold.usd)
+        finally:
+            self._client.budget.settle(hold)
+
+    def _settle(self, free: bool) -> None:
+        for hold in self._holds:
+            hold.usd = 0.0 if free else hold.usd
+            self._client.budget.settle(hold)
+
+
+def _reserve(client: Client, requests: Sequence[Request]) -> list[Hold]:
+    """Holds for as many requests, from the first, as there is room for. `Unanswered` when there is for none."""
+    holds: list[Hold] = []
+    for request in requests:
+        try:
+            holds.append(client.budget.reserve(client.worst(request)))
+        except Exhausted as error:
+            if not holds:
+                raise Unanswered(Kind.BUDGET, str(error)) from error
+            break
+    return holds
+
+
+def _name(number: int) -> str:
+    return f"call-{number}"

@@ -1,0 +1,130 @@
+"""A search without a judge, beside a server that answers from a script."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from baseline.errors import UsageError
+from baseline.variant import parse_variant
+from harness.candidate import Candidate, Configuration, KernelSpec, Status, changed_part, identify
+from harness.propose.base import History, Proposer
+from harness.propose.claude.event import Kind
+from harness.propose.claude.make import Search, make_claude
+from harness.propose.claude.settings import ClaudeSettings
+from harness.settings import DEFAULT_IO
+from tests.harness.claude.messages_server import MessagesServer
+from tests.harness.rows import row
+
+KERNELS = Path(__file__).parents[3] / "kernels"
+OPS = ("qmatvec",)
+PARTS = (*OPS, "io")
+KERNEL = {
+    "op": "qmatvec",
+    "target": "cpu",
+    "name": "wide",
+    "parent": "plain",
+    "helpers": "inline float twice(float x) { return 2 * x; }",
+    "body": "y[0] = from_float<T>(twice(0));",
+    "tunables": [{"name": "ROWS", "values": [4, 2]}],
+    "supports": [{"name": "BITS", "values": [4]}],
+    "requires": [],
+    "launch": {"threads": 2},
+    "hypothesis": "wider loads",
+    "expected_gain": 1.2,
+}
+POLICY = {
+    "threads": 8,
+    "reads_per_expert": 1,
+    "cache": "direct",
+    "schedule": "graph",
+    "method": "auto",
+    "stream": "shared",
+    "prefetch": "none",
+    "parent": "",
+    "hypothesis": "more in flight",
+    "expected_gain": 1.05,
+}
+USD = (4 * 100 + 5 * 20 + 0.2 * 1000 + 20 * 50) / 1e6  # of one scripted answer, at the price of the default model
+
+
+class Fixed(Proposer):
+    """Another proposer, whose candidates are known by their number."""
+
+    def __init__(self, seed: Candidate, many: int = 1000) -> None:
+        self.seed, self.left, self.told = seed, many, []
+
+    def propose(self, history: History) -> Candidate | None:
+        self.left -= 1
+        return replace(self.seed, id=f"other-{self.left}", proposer="fixed", changed="io") if self.left >= 0 else None
+
+    def observe(self, candidate, row) -> None:
+        self.told.append(candidate.id)
+
+    def withdraw(self, candidate) -> None:
+        self.told.append(f"withdrawn {candidate.id}")
+
+
+class Place:
+    """A search's folder with a shelf, a server, and all that the proposer recorded."""
+
+    def __init__(self, folder: Path, server: MessagesServer) -> None:
+        self.run, self.server, self.events = folder, server, []
+        self.shelf = {}
+        for op in OPS:
+            (folder / "kernels" / op / "cpu").mkdir(parents=True)
+            (folder / "kernels" / op / "contract.yaml").write_text((KERNELS / op / "contract.yaml").read_text())
+            self.shelf[op] = {}
+            self.add(op, "plain", (KERNELS / op / "cpu" / "plain.cpp").read_text())
+        kernels = {op: KernelSpec("plain", {"THREADS": 2}) for op in OPS}
+        configuration = Configuration(kernels, DEFAULT_IO)
+        self.seed = Candidate(identify(configuration, self.shelf), "", "seed", "", configuration, "")
+        self.rows = [row(id=self.seed.id, proposer="seed", op="", variant="", tunables="", hypothesis="")]
+        self.other = Fixed(self.seed)
+        self.spent_usd = 0.0
+
+    def add(self, op: str, name: str, words: str):
+        """The stand-in for `Shelf.add`."""
+        path = self.run / "kernels" / op / "cpu" / f"{name}.cpp"
+        path.write_text(words)
+        try:
+            self.shelf[op][name] = parse_variant(path)
+        except UsageError:
+            path.unlink()
+            raise
+        return self.shelf[op][name]
+
+    def proposer(self, **settings):
+        given = {"model": "claude-opus-5-5", "base_url": self.server.url, "patience_s": 20.0} | settings
+        search = Search(
+            run=self.run,
+            kernels=self.run / "kernels",
+            shelf=self.shelf,
+            add=self.add,
+            target="cpu",
+            parts=PARTS,
+            limits=("memory: 34 GB/s",),
+            refuted=lambda: ["tables of 16 values: -2 % on M3 Max"],
+            spent_usd=self.spent_usd,
+        )
+        return make_claude(ClaudeSettings(**given), search, self.other, self.events.append)
+
+    def history(self, *pending: Candidate) -> History:
+        return History(self.seed, self.seed, self.rows, pending)
+
+    def judged(self, candidate: Candidate, status: Status, log: str = "", **changes):
+        """A candidate's row, and what the judge leaves in its folder."""
+        variant, tunables = changed_part(candidate)
+        made = row(id=candidate.id, op=candidate.changed, variant=variant, tunables=tunables, status=status, **changes)
+        folder = self.run / "candidates" / candidate.id
+        folder.mkdir(parents=True)
+        (folder / "build.log").write_text(log)
+        self.rows.append(made)
+        return made
+
+    @property
+    def kinds(self) -> list[Kind]:
+        return [event.kind for event in self.events]
+
+
+def last_results(asked):
+    """The tool results that the last turn of a call brings."""
+    return [block for block in asked["messages"][-1]["content"] if block["type"] == "tool_result"]
