@@ -122,17 +122,18 @@ def save(golden: Golden, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     with durable(folder / ANSWERS) as partial:
         golden.answers.save(partial)
+    known = golden.perplexity()
     fields = _Record(
         golden.fingerprint,
         f"nightforge {version('nightforge')}",
         file_checksum(folder / ANSWERS),
-        golden.perplexity(),
+        known if known is None or math.isfinite(known) else None,
         tool_score(golden, golden.answers),
         golden.tools,
         golden.questions,
     )
     with durable(folder / RECORD) as partial:
-        partial.write_text(json.dumps(asdict(fields)))
+        partial.write_text(json.dumps(asdict(fields), allow_nan=False))
 
 
 def load(folder: Path) -> Golden:
@@ -153,8 +154,11 @@ def load(folder: Path) -> Golden:
 
 
 def perplexity(answers: Answers) -> float | None:
-    """exp of the mean -ln p over all windows; None when there are none."""
-    return math.exp(float(np.concatenate(answers.nll).mean(dtype=np.float64))) if answers.nll else None
+    """exp of the mean -ln p over all windows, infinite where that is no float; None when there are none."""
+    if not answers.nll:
+        return None
+    with np.errstate(over="ignore"):
+        return float(np.exp(np.concatenate(answers.nll).mean(dtype=np.float64)))
 
 
 def tool_score(golden: Golden, answers: Answers) -> ToolScore:

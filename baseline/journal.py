@@ -48,7 +48,7 @@ class Journal:
         self._path.unlink()
 
     def _append(self, line: dict[str, Any]) -> dict[str, Any]:
-        self._stream.write(json.dumps(line).encode() + b"\n")
+        self._stream.write(json.dumps(line, allow_nan=False).encode() + b"\n")
         self._stream.flush()
         os.fsync(self._stream.fileno())
         return line

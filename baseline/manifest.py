@@ -80,7 +80,7 @@ class Manifest:
     version: Literal[1] = 1
 
     def to_json(self) -> str:
-        return json.dumps(dataclasses.asdict(self), indent=1)
+        return json.dumps(dataclasses.asdict(self), indent=1, allow_nan=False)
 
 
 def load_manifest(folder: Path) -> Manifest:

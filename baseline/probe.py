@@ -77,7 +77,8 @@ def library(folder: Path) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(dir=folder, prefix="probe-") as scratch:
         path = Path(scratch, "probe.so")
         command = [*tools.command, *tools.flags, "-shared"]
-        compiler.compile_into(path, SOURCE.read_text(), lambda unit, out: [[*command, str(unit), "-o", str(out)]])
+        text = SOURCE.read_text()
+        compiler.compile_into(tools, path, text, lambda unit, out: [[*command, str(unit), "-o", str(out)]])
         yield path
 
 

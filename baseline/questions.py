@@ -73,13 +73,35 @@ class Answers:
 
     @classmethod
     def load(cls, path: Path) -> "Answers":
-        """The inverse of `save`. RuntimeError, KeyError or ValueError when the file is something else."""
-        loaded: Any = mx.load(str(path), format="safetensors", return_metadata=True)
-        arrays, metadata = loaded
-        mx.eval(arrays)  # numpy would drop the exception of a failed read
-        families = {kind: sum(name.startswith(f"{kind}.") for name in arrays) for kind in ("logits", "nll")}
-        logits, nll = (tuple(np.array(arrays[f"{kind}.{i}"]) for i in range(count)) for kind, count in families.items())
-        return cls(logits, nll, tuple(json.loads(metadata["tool_answers"])))
+        """The inverse of `save`. ValueError, saying why, when the file is missing or something else.
+
+        A candidate's process may have made it, so it is not read by MLX, which ends this process on some headers.
+        """
+        try:
+            arrays, texts = _read(path)
+            families = {kind: sum(name.startswith(f"{kind}.") for name in arrays) for kind in ("logits", "nll")}
+            logits, nll = (tuple(arrays[f"{kind}.{i}"] for i in range(count)) for kind, count in families.items())
+        except (OSError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+            raise ValueError(f"not the answers to questions: {error!r}") from None
+        if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+            raise ValueError("the tool answers are no texts")
+        return cls(logits, nll, tuple(texts))
+
+
+def _read(path: Path) -> tuple[dict[str, Floats], Any]:
+    """The arrays of a safetensors file, all of float32, and the texts of its metadata."""
+    content = path.read_bytes()
+    start = 8 + int.from_bytes(content[:8], "little")
+    header, data = json.loads(content[8:start]), content[start:]
+    texts = json.loads(header.pop("__metadata__")["tool_answers"])
+    return {name: _array(data, name, **entry) for name, entry in header.items()}, texts
+
+
+def _array(data: bytes, name: str, dtype: str, shape: Sequence[int], data_offsets: Sequence[int]) -> Floats:
+    if dtype != "F32":
+        raise ValueError(f"{name} is of {dtype}, not of F32")
+    begin, end = data_offsets
+    return np.frombuffer(data[begin:end], "<f4").reshape(shape)
 
 
 def answer(model: Any, tokenizer: Any, questions: Questions, progress: Progress | None = None) -> Answers:

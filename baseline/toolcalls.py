@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
-# What mlx-lm's parsers raise for text that is no call of their format.
-PARSE_ERRORS = (ValueError, KeyError, TypeError, AttributeError, IndexError, SyntaxError)
+# What mlx-lm's parsers raise for text that is no call of their format; the last two where it is nested too deeply.
+PARSE_ERRORS = (ValueError, KeyError, TypeError, AttributeError, IndexError, SyntaxError, RecursionError, MemoryError)
 THINK_END = "</think>"
 
 

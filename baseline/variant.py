@@ -18,6 +18,7 @@ from baseline.errors import UsageError
 from baseline.expressions import Expression, evaluate, names
 
 SUFFIXES = {"cpu": ".cpp", "metal": ".metal", "cuda": ".cu"}
+PLAIN = "plain"  # the variant of each op that is its formula, written down; a search starts from it
 
 _FILE = re.compile(r"\A/\*---\n(?P<header>.*?)\n---\*/\n(?P<code>.*)\Z", re.DOTALL)
 _CODE = re.compile(r"\A\s*(?:^// helpers\n(?P<helpers>.*?))?^// body\n(?P<body>.*)\Z", re.DOTALL | re.MULTILINE)

@@ -5,7 +5,6 @@ mlx-lm's Metal kernels. Writes README.md, table.tsv and summary.json. Needs nump
 pyyaml and pydantic, and mlx-lm for its rows; not the native extension.
 """
 
-import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -21,6 +20,7 @@ from baseline.variant import Choice, Variant, parse_variant
 from experiments import cuda_bench, cuda_shipped
 from experiments.cuda_bench import Timing, say
 from experiments.cuda_check import KERNELS, OPS, ROUNDS_FLOATS, Check, check_all, judge, unexpected
+from harness import strict_json
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ def write(
     wrong = {name: verdict for name, verdict in verdicts.items() if verdict != "ok"}
     best = {f"{op} {shape}": _best(rows, op, shape) for op in OPS for shape in ("decode", "full")}
     summary = {**device, "checked": len(verdicts), "cases": len(checks), "wrong": wrong, "fastest": best}
-    (folder / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
+    (folder / "summary.json").write_text(strict_json.dumps(summary))
     (folder / "README.md").write_text(_readme(device, rows, len(checks), verdicts, wrong))
 
 

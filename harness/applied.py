@@ -7,6 +7,7 @@ from pathlib import Path
 
 from baseline.errors import CheckError, UsageError
 from baseline.variant import SUFFIXES, Choice, parse_variant
+from harness import strict_json
 from harness.candidate import Candidate, Configuration
 from harness.paths import cache_folder, data_folder
 from harness.winner import Winner
@@ -52,7 +53,7 @@ def apply(winner: Winner) -> Applied:
     partial = folder.with_name(folder.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     winner.write_kernels(partial / "kernels")
-    (partial / RECORD).write_text(json.dumps(winner.champion.to_json(), indent=1) + "\n")
+    (partial / RECORD).write_text(strict_json.dumps(winner.champion.to_json()))
     shutil.rmtree(folder, ignore_errors=True)
     partial.rename(folder)
     return Applied(folder, winner.champion.configuration, winner.target)

@@ -4,13 +4,12 @@ import secrets
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from statistics import median
 from typing import Generic, Protocol, TypeVar
 
 from harness.keep import log_ratios, settled, speedup
+from harness.load import Counters, Disturbance, Watch, counters
 
 CHAMPION, CANDIDATE = "champion", "candidate"
-SLOW = 1.5  # a block that takes so many times the median of those before was disturbed, and is measured again
 
 
 class Timed(Protocol):
@@ -28,13 +27,32 @@ T = TypeVar("T", bound=Timed)
 class Blocks(Generic[T]):
     """The measurements of both arms in the order in which they were made, two a block.
 
-    `again`: blocks that were left out and measured again, because the machine was slow.
+    again: blocks that were left out and measured again, by what disturbed them (`harness.load.Disturbance`).
+    disturbed: those that count all the same, because too many had been left out before.
     """
 
     champion: list[T] = field(default_factory=list)
     candidate: list[T] = field(default_factory=list)
     champion_first: list[bool] = field(default_factory=list)
-    again: int = 0
+    again: dict[str, int] = field(default_factory=dict)
+    disturbed: dict[str, int] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        """The blocks that count."""
+        return len(self.champion_first)
+
+    def add(self, block: Sequence[tuple[str, T]]) -> None:
+        """Counts a block: its four measurements and their arms, in the order in which they were made."""
+        self.champion_first.append(block[0][0] == CHAMPION)
+        self.champion += [found for arm, found in block if arm == CHAMPION]
+        self.candidate += [found for arm, found in block if arm == CANDIDATE]
+
+    def leaves_out(self, disturbance: Disturbance, most: int) -> bool:
+        """Notes a disturbed block. It is left out unless `most` were before."""
+        left_out = sum(self.again.values()) < most
+        noted = self.again if left_out else self.disturbed
+        noted[disturbance] = noted.get(disturbance, 0) + 1
+        return left_out
 
     def ratios(self) -> Sequence[float]:
         """The log-ratio of each block."""
@@ -42,26 +60,34 @@ class Blocks(Generic[T]):
         return log_ratios(old, new)
 
 
-def measure(once: Callable[[str], T], blocks: tuple[int, int], budget_s: float, gain: float) -> Blocks[T]:
+def measure(
+    once: Callable[[str], T],
+    blocks: tuple[int, int],
+    budget_s: float,
+    gain: float,
+    read: Callable[[], Counters] = counters,
+) -> Blocks[T]:
     """Measures arms by name, at least and at most so many blocks, until `gain` is shown or shown not to be there.
 
-    No other block than the least begins after `budget_s`. A coin says for each whether it is ABBA or BAAB: a place in
-    the block that is always the slower one would pass for a gain (see `harness.keep.bounds`).
+    No other block than the least begins once those that count have taken `budget_s`. A coin says for each whether it
+    is ABBA or BAAB: a place in the block that is always the slower one would pass for a gain (see
+    `harness.keep.bounds`).
+
+    A block during which the machine was disturbed is left out, both arms of it, and measured again. `read` alone says
+    so, and no measured time, so that a candidate cannot have its slow blocks left out. One that makes the machine
+    throttle slows the champion beside it too, and is rid of no more blocks than the least: after those all count, as on
+    a machine that is never quiet.
     """
     least, most = blocks
-    made, usual = Blocks[T](), list[float]()
-    end = time.perf_counter() + budget_s
-    while len(usual) < most:
+    made, watch, spent_s = Blocks[T](), Watch(read), 0.0
+    while len(made) < most:
+        started = time.perf_counter()
         first, second = (CHAMPION, CANDIDATE) if secrets.randbits(1) else (CANDIDATE, CHAMPION)
         block = [(arm, once(arm)) for arm in (first, second, second, first)]
-        took = sum(found.seconds for _, found in block)
-        if len(usual) >= 3 and took > SLOW * median(usual) and made.again < most:
-            made.again += 1
+        if (disturbance := watch.look()) and made.leaves_out(disturbance, least):
             continue
-        usual.append(took)
-        made.champion_first.append(first == CHAMPION)
-        made.champion += [found for arm, found in block if arm == CHAMPION]
-        made.candidate += [found for arm, found in block if arm == CANDIDATE]
-        if len(usual) >= least and (time.perf_counter() > end or settled(speedup(made.ratios()), gain)):
+        made.add(block)
+        spent_s += time.perf_counter() - started
+        if len(made) >= least and (spent_s > budget_s or settled(speedup(made.ratios()), gain)):
             break
     return made

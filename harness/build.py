@@ -84,4 +84,4 @@ def combined(code: Mapping[str, str]) -> str:
 def first_error(log: str) -> str:
     """The line of a compiler's output that says what is wrong."""
     lines = [line.strip() for line in log.splitlines() if line.strip()]
-    return next((line for line in lines if "error" in line), lines[0] if lines else "the compiler failed")
+    return next((line for line in lines if "error" in line.lower()), lines[0] if lines else "the compiler failed")

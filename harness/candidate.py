@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -146,6 +147,12 @@ class Speedup:
     low: float
     high: float
 
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> "Speedup":
+        """What a record holds of one: null for a bound that is infinite. KeyError or TypeError for anything else."""
+        high = record["high"]
+        return cls(float(record["value"]), float(record["low"]), math.inf if high is None else float(high))
+
 
 @dataclass(frozen=True)
 class Failure:
@@ -184,7 +191,8 @@ class Benched:
 
     champion_first: for each block whether it was champion, candidate, candidate, champion, or the other way round.
     hidden_s: how much more of a repetition the candidate's process does not tell of than the champion's.
-    again: blocks that were left out and measured again, because the machine was slow.
+    again: blocks that were left out and measured again, by what disturbed the machine; disturbed: those that count all
+        the same (`harness.blocks`).
     """
 
     ran: bool
@@ -195,7 +203,8 @@ class Benched:
     failure: Failure | None = None
     champion_first: tuple[bool, ...] = ()
     hidden_s: float = 0.0
-    again: int = 0
+    again: Mapping[str, int] = field(default_factory=dict)
+    disturbed: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -209,7 +218,10 @@ class Dispatched:
 
 @dataclass(frozen=True)
 class EngineResult:
-    """Engine stage. `right`: the golden outputs were reproduced; tokens/s of both arms, ABBA."""
+    """Engine stage. `right`: the golden outputs were reproduced; tokens/s of both arms, ABBA.
+
+    again, disturbed: as in `Benched`. apart: each arm was timed in a process of its own.
+    """
 
     ran: bool
     right: bool
@@ -221,3 +233,6 @@ class EngineResult:
     failure: Failure | None = None
     dispatched: Dispatched | None = None  # None where no kernel was to be shown to run
     cache_use: CacheUse | None = None  # None where nothing was timed
+    again: Mapping[str, int] = field(default_factory=dict)
+    disturbed: Mapping[str, int] = field(default_factory=dict)
+    apart: bool = False

@@ -2,18 +2,16 @@
 
 import argparse
 import errno
-import json
-import math
 import os
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from baseline.errors import CheckError, UsageError
-from harness import commands
+from harness import commands, strict_json
 from harness.config import load_config
 
 USAGE, CHECK, INTERRUPTED = (
@@ -69,7 +67,7 @@ def _run(argv: list[str]) -> int:
     else:
         with redirect_stdout(sys.stderr):  # the JSON object is alone on standard output
             result = arguments.run(arguments, config)
-        print(json.dumps(finite(result.fields), allow_nan=False))
+        print(strict_json.dumps(result.fields, indent=None), end="")
     if result.failed:
         return _fail(result.failed, CHECK)
     return INTERRUPTED if result.interrupted else 0
@@ -83,15 +81,6 @@ def with_recorded(overrides: list[str]) -> list[str]:
     recorded = recorded_overrides(Path(given["run"])) if "run" in given else []
     keys = {override: override.partition("=")[0] for override in recorded}
     return [o for o, key in keys.items() if key not in given and key.partition(".")[0] not in given] + overrides
-
-
-def finite(value: Any) -> Any:
-    """`value` with null for each infinity and nan, which JSON does not have."""
-    if isinstance(value, Mapping):
-        return {name: finite(entry) for name, entry in value.items()}
-    if isinstance(value, list | tuple):
-        return [finite(entry) for entry in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _fail(message: str, status: int) -> int:
@@ -131,7 +120,7 @@ def parser() -> argparse.ArgumentParser:
     one = _add(
         verbs, "evaluate", "one kernel file through the judge: is it right, and how much faster?", commands.evaluate
     )
-    one.add_argument("file", metavar="FILE", help="a variant; exit status 3 when a stage finds it wrong, 0 otherwise")
+    one.add_argument("file", metavar="FILE", help="a variant; exit status 3 when a stage finds it wrong, else 0")
     again = _add(verbs, "verify", "a search's winner again, from its record alone, on this machine", commands.verify)
     again.add_argument("run_folder", metavar="RUN", help="the folder of a search")
     use = _add(verbs, "apply", "make a search's winner the default of its target and model here", commands.apply)

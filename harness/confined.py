@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from harness import isolation
+from baseline import confinement
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
@@ -21,8 +21,8 @@ def main() -> None:
     job = json.loads(Path(sys.argv[1]).read_text())
     end_with(job["parent"])
     signal.alarm(int(job["timeout_s"]) + 5)  # the parent kills at the timeout
-    isolation.restrict_files(isolation.Access.from_json(job["access"]))
-    isolation.restrict_use(isolation.Limits.from_json(job["limits"]))
+    confinement.restrict_files(confinement.Access.from_json(job["access"]))
+    confinement.restrict_use(confinement.Limits.from_json(job["limits"]))
     run(job)
 
 

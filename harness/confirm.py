@@ -1,5 +1,6 @@
 """The confirmation: the champion against the seed again, in fresh processes. Only these figures are reported."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -16,12 +17,18 @@ from harness.keep import MOST_BLOCKS
 from harness.measure import EnginePlan
 
 BENCH = ContestPlan(blocks=(12, MOST_BLOCKS), budget_s=4.0)
-ENGINE = EnginePlan(blocks=(12, 30), tokens=16, timeout_s=1800.0)  # the whole golden record: minutes on a slow machine
+ENGINE = EnginePlan(
+    blocks=(12, 30), tokens=16, apart=True, timeout_s=1800.0
+)  # the whole golden record: minutes on a slow machine
 
 
 @dataclass(frozen=True)
 class Confirmed:
-    """The champion against the seed: each changed op alone, and decode tokens/s of the whole engine."""
+    """The champion against the seed: each changed op alone, and decode tokens/s of the whole engine.
+
+    apart: the two engines were processes of their own; False where memory holds only one. disturbed: blocks, of all
+    that count, during which the machine was, by what disturbed it.
+    """
 
     ops: Mapping[str, Speedup]
     engine: Speedup
@@ -29,13 +36,15 @@ class Confirmed:
     champion_tokens_per_s: float
     max_kl: float
     cache_use: CacheUse | None = None
+    apart: bool = False
+    disturbed: Mapping[str, int] = field(default_factory=dict)
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> "Confirmed":
         """What `asdict` made of one. KeyError or TypeError when `record` has another form."""
-        ops = {op: Speedup(**speedup) for op, speedup in record["ops"].items()}
+        ops = {op: Speedup.from_json(speedup) for op, speedup in record["ops"].items()}
         use = record["cache_use"] and CacheUse(**record["cache_use"])
-        return cls(**{**record, "ops": ops, "engine": Speedup(**record["engine"]), "cache_use": use})
+        return cls(**{**record, "ops": ops, "engine": Speedup.from_json(record["engine"]), "cache_use": use})
 
 
 @dataclass(frozen=True)
@@ -76,7 +85,7 @@ def confirm(judge: Judge, champion: Candidate, seed: Candidate, folder: Path) ->
 
     CheckError when the champion fails, or answers wrongly, this time.
     """
-    ops: dict[str, Speedup] = {}
+    ops, disturbed = dict[str, Speedup](), Counter[str]()
     for op, spec in champion.configuration.kernels.items():
         if spec == seed.configuration.kernels[op]:
             continue
@@ -87,13 +96,16 @@ def confirm(judge: Judge, champion: Candidate, seed: Candidate, folder: Path) ->
         if benched.speedup is None or benched.failure is not None:
             raise CheckError(f"champion {champion.id} did not confirm: {op} {_reason(benched.failure)}")
         ops[op] = benched.speedup
+        disturbed.update(benched.disturbed)
     result = judge.engine(
         champion.configuration, seed.configuration, folder, judge.golden, replace(ENGINE, state=judge.settings.state)
     )
     if result.failure is not None or result.speedup is None:
         raise CheckError(f"champion {champion.id} did not confirm: engine {_reason(result.failure)}")
     speeds = [float(np.median(arm)) for arm in (result.champion_tokens_per_s, result.candidate_tokens_per_s)]
-    return Confirmed(ops, result.speedup, speeds[0], speeds[1], result.max_kl, result.cache_use)
+    disturbed.update(result.disturbed)
+    where = result.max_kl, result.cache_use, result.apart, dict(disturbed)
+    return Confirmed(ops, result.speedup, speeds[0], speeds[1], *where)
 
 
 def headline(confirmed: Confirmed, searched: tuple[str, ...]) -> Speedup:

@@ -1,20 +1,24 @@
-"""Kernels in a process of their own, which launches them when it is told to, and this process's clock beside it."""
+"""Kernels in a process of their own, which launches them when it is told to, and this process's clock beside it.
 
+Native code may change the Python that runs it, so that its process says that work is done which is not, or does it
+ahead of the clock. Therefore it stands still but for the time that the clock runs: it gets its activations when it
+cannot look at them, and has stopped before the clock does. What lies in the slots then is what it made in that time.
+"""
+
+import os
+import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from baseline.elements import Array
 from baseline.mlx_ops import bytes_touched
 from harness.build import OpLibrary
 from harness.conversation import Conversation
 from harness.rotation import rotations
-from harness.sandbox import fetch
-from harness.verify import output_arrays
+from harness.slots import Slots, fields, poison
 
 
 @dataclass(frozen=True)
@@ -31,32 +35,53 @@ class Contestant(Conversation):
     def __init__(self, arms: Mapping[str, OpLibrary], inputs: Path, folder: Path, timeout_s: float) -> None:
         """inputs: the file of what all copies begin with, at the contract's bench shape. See `Conversation`."""
         library = next(iter(arms.values()))
-        self.copies = rotations(bytes_touched(library.contract, library.contract.bench[0]))
-        super().__init__(_job(arms, inputs, self.copies), tuple(arms), folder, timeout_s)
+        self._native, self._outputs = library.backend.native, [t.name for t in library.contract.outputs]
+        self.slots = Slots.new(fields(library.contract))
+        super().__init__(_job(arms, inputs, self.slots), tuple(arms), folder, timeout_s, (self.slots.descriptor,))
+        os.close(self.slots.descriptor)
 
     def prepare(self, arm: str, activations: Mapping[str, Array]) -> None:
-        """Makes an arm's next launches ready, one for each of `activations`: [launches, ...] by name."""
-        file = self.scratch / "activations.npz"
-        arrays: dict[str, Any] = dict(activations)
-        np.savez(file, allow_pickle=False, **arrays)
-        self.ask("prepare", arm=arm, file=str(file))
+        """Makes an arm's next launches ready, one for each of `activations`: [launches, ...] by name, at most as many
+        as there are slots."""
+        launches = len(next(iter(activations.values())))
+        if self._native:
+            self.ask("prepare", arm=arm, launches=launches)
+            self.stop()
+            self.stand()
+        for name, values in activations.items():
+            self.slots.arrays[name][:launches] = values
+        for name in self._outputs:
+            poison(self.slots.arrays[name][:launches])
+        if not self._native:  # MLX's arrays are copies of what lies in the slots
+            self.ask("prepare", arm=arm, launches=launches)
 
     def run(self, arm: str) -> Repetition:
-        """Launches what was prepared."""
+        """Launches what was prepared. Native code stands until it is asked again."""
         started = time.perf_counter()
         answer = self.ask("run", arm=arm)
-        return Repetition(time.perf_counter() - started, number(answer.get("seconds")))
+        if self._native:
+            self.stop()
+        seconds = time.perf_counter() - started
+        if self._native:
+            self.stand()
+        return Repetition(seconds, number(answer.get("seconds")))
 
-    def collect(self, arm: str, back: int, file: Path) -> list[str]:
-        """Writes the outputs of the launch that was so many before the last one into `file`; the hashes of its inputs.
-        No more than `copies` are kept."""
-        made = self.scratch / file.name
-        hashes = self.ask("collect", arm=arm, back=back, file=str(made)).get("hashes")
-        fetch(made, file)
-        return list(hashes) if isinstance(hashes, list) else []
+    def left(self, launches: int) -> dict[str, Array]:
+        """The outputs of so many launches, [launches, ...] by name, as they lie in the slots: those of native code."""
+        return {name: self.slots.arrays[name][:launches] for name in self._outputs if self._native}
+
+    def collect(self, arm: str, number: int) -> tuple[dict[str, Array], dict[str, Any]]:
+        """Copies of the outputs of a launch; and what its process, which then goes on, says are the hashes of those of
+        its inputs that lie in no slot, by name."""
+        made = self._copies(number)
+        hashes = self.ask("collect", arm=arm, number=number).get("hashes")
+        return made if self._native else self._copies(number), hashes if isinstance(hashes, dict) else {}
+
+    def _copies(self, number: int) -> dict[str, Array]:
+        return {name: self.slots.arrays[name][number].copy() for name in self._outputs}
 
 
-def _job(arms: Mapping[str, OpLibrary], inputs: Path, copies: int) -> dict[str, Any]:
+def _job(arms: Mapping[str, OpLibrary], inputs: Path, slots: Slots) -> dict[str, Any]:
     library = next(iter(arms.values()))
     contract = library.contract
     calls = {name: arm.call(contract.bench[0]) for name, arm in arms.items()}
@@ -65,13 +90,13 @@ def _job(arms: Mapping[str, OpLibrary], inputs: Path, copies: int) -> dict[str, 
         "device": library.backend.device,
         "inputs": str(inputs.resolve()),
         "input_order": [tensor.name for tensor in contract.inputs],
-        "outputs": output_arrays(contract, contract.bench[0]),
-        "copies": copies,
+        "slots": slots.to_json(),
+        "copies": rotations(bytes_touched(contract, contract.bench[0])),
         "arms": calls,
         "calls": list(calls.values()),
     }
 
 
 def number(value: Any) -> float:
-    """What a child says that should be a number."""
-    return float(value) if isinstance(value, int | float) else 0.0
+    """What a child says that should be a number; 0 for what is none, or is infinite."""
+    return float(value) if isinstance(value, int | float) and abs(value) <= sys.float_info.max else 0.0

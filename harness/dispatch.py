@@ -84,15 +84,17 @@ def prove(
     return Proof({op: (hashes[2 * i], hashes[2 * i + 1]) for i, op in enumerate(choices)}, tuple(files))
 
 
-def judge(proof: Proof, loaded: Mapping[str, Any], folder: Path, tolerance: Tolerance) -> Dispatched:
-    """What the engine's process left behind. `loaded`: for each op the hashes of what it loaded, as in `proof`."""
-    code = {op: str(hashes[0]) for op, hashes in loaded.items()}
+def judge(proof: Proof, loaded: Any, folder: Path, tolerance: Tolerance) -> Dispatched:
+    """What the engine's process left behind. `loaded`: for each op the hashes of what it loaded, as in `proof`; what it
+    says may be anything."""
+    said = {op: _hashes(loaded, op) for op in proof.code}
+    code = {op: hashes[0] for op, hashes in said.items() if hashes}
     for op, hashes in proof.code.items():
-        if list(hashes) != list(loaded.get(op, ())):
+        if hashes != said[op]:
             return Dispatched(code, {}, Failure(Status.WRONG, f"{NOT_RUN}: {op} was loaded from other code"))
     try:
         changes = {op: _change(folder, op) for op in proof.code}
-    except (RuntimeError, KeyError, ValueError, IndexError) as error:
+    except (ValueError, IndexError) as error:
         return Dispatched(code, {}, Failure(Status.CRASHED, f"left no answers: {error}"))
     for op, change in changes.items():
         if change <= FAR * tolerance.kl:
@@ -101,8 +103,19 @@ def judge(proof: Proof, loaded: Mapping[str, Any], folder: Path, tolerance: Tole
     return Dispatched(code, changes)
 
 
+def _hashes(loaded: Any, op: str) -> tuple[str, ...]:
+    """Those that a process says it loaded for an op; none where it says something else."""
+    hashes = loaded.get(op) if isinstance(loaded, dict) else None
+    if not isinstance(hashes, list) or not all(isinstance(one, str) for one in hashes):
+        return ()
+    return tuple(hashes)
+
+
 def _change(folder: Path, op: str) -> float:
-    """KL(plain || watermarked) in nats; infinite where the watermark makes NaNs."""
+    """KL(plain || watermarked) in nats; infinite where the watermark makes NaNs. ValueError or IndexError where a file
+    holds something else than answers to the question."""
     plain, marked = (Answers.load(answers_file(folder, name)).logits[0] for name in ("", op))
+    if plain.shape != marked.shape:
+        raise ValueError(f"logits of {op}: {marked.shape}, without the watermark {plain.shape}")
     change = float(kl_divergence(plain, marked).max())
     return math.inf if math.isnan(change) else change

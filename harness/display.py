@@ -148,6 +148,8 @@ def print_summary(summary: Summary, chart: Path | None) -> None:
         out.print(f"end to end: {slow:.1f} to {fast:.1f} tokens/s; largest KL {summary.confirmed.max_kl:.1e}")
         if summary.confirmed.cache_use is not None:
             out.print(summary.confirmed.cache_use.text())
+        for disturbance, blocks in summary.confirmed.disturbed.items():
+            out.print(f"{blocks} blocks were measured under {disturbance}, which did not end")
     out.print(costs.line(summary.costs), soft_wrap=True)
     for line in left(summary):
         out.print(line, soft_wrap=True)
@@ -171,6 +173,8 @@ def print_rerun(found: Rerun) -> None:
     if found.engine is not None:
         table.add_row("decode, whole engine", "", *bounds(found.engine))
     console().print(table)
+    for note in found.notes:
+        console().print(note, markup=False, soft_wrap=True)
     console().print("reproduced" if found.reproduced else f"not reproduced: {found.reason}", soft_wrap=True)
 
 

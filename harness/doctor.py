@@ -25,6 +25,7 @@ from baseline.targets.compiler import BuildError
 from baseline.targets.msl_source import KernelSource, Parameter, symbol
 from baseline.variant import Choice, parse_variant
 from harness.isolation import Layers, layers
+from harness.load import Watched, watched
 from harness.paths import BUNDLED, cache_folder, data_folder
 
 VECTORS = {
@@ -78,6 +79,7 @@ class Report:
     compilers: tuple[Compiler, ...]
     targets: Mapping[str, Ability]
     sandbox: Layers
+    watched: Watched
 
     def to_json(self) -> dict[str, Any]:
         """The fields, and the memory's bandwidth by itself."""
@@ -100,7 +102,7 @@ def examine(models: Path, step: Step) -> Report:
     memory = memory_read(cache_folder() / "build")
     step(f"disk: writing a file in {models}")
     disk = disk_read(models, lambda size: step(f"disk: reading {binary(size)} at a time"))
-    return Report(found, memory, disk, compilers(), targets(step), layers())
+    return Report(found, memory, disk, compilers(), targets(step), layers(), watched())
 
 
 def machine() -> Machine:

@@ -1,7 +1,7 @@
 """What a person sees of the doctor: a line of progress, then the report in 80 columns."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,7 +13,6 @@ from rich.text import Text
 
 from baseline.probe import DiskRead, MemoryRead
 from harness.doctor import Compiler, Machine, Report, Step, binary
-from harness.isolation import Layers
 
 BUSY = 0.5  # a load of this much a core leaves too little to the measurements
 
@@ -40,7 +39,8 @@ def show(report: Report) -> None:
         ("disk", _disk(report.disk)),
         ("compilers", _compilers(report.compilers)),
         ("targets", _targets(report)),
-        ("sandbox", _sandbox(report.sandbox)),
+        ("sandbox", _held(report.sandbox.in_force, report.sandbox.missing)),
+        ("watched", _held(report.watched.told, report.watched.missing)),
     )
     for label, content in rows:
         table.add_row(label, Padding(content, (0, 0, 1, 0)))
@@ -93,10 +93,10 @@ def _targets(report: Report) -> RenderableType:
     return rows
 
 
-def _sandbox(sandbox: Layers) -> RenderableType:
+def _held(in_force: Sequence[str], missing: Sequence[str]) -> RenderableType:
     rows = Table.grid(padding=(0, 2))
-    rows.add_row("in force", Text(", ".join(sandbox.in_force)))
-    for reason in sandbox.missing:
+    rows.add_row("in force", Text(", ".join(in_force)))
+    for reason in missing:
         rows.add_row("missing", Text(reason, style="yellow"))
     return rows
 

@@ -1,4 +1,4 @@
-"""The child's `engine` job: champion and candidate in the whole engine, what they answer and how fast they decode."""
+"""The child's `engine` job: configurations of the whole engine, what they answer and how fast they decode."""
 
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -8,7 +8,7 @@ from typing import Any
 from baseline.engine import Engine, IoPolicy
 from baseline.questions import Questions, answer
 from baseline.variant import Choice, parse_variant
-from harness.child import begin
+from harness.child import begin, let_in
 from harness.listening import channel, listen
 
 
@@ -16,7 +16,7 @@ def run(job: Mapping[str, Any]) -> dict[str, Any]:
     """Answers commands: see the methods of `Arms`. The golden answers never come here."""
     answers = channel()
     engine = Engine.load(Path(job["packed"]))
-    Path(job["started"]).touch()  # a candidate's I/O policy may fail
+    let_in(job)  # a candidate's I/O policy may fail
     for arm in job["arms"].values():
         warm_up(engine, job, arm["io"], job["prompt"])
     begin(job, max(threads(arm) for arm in job["arms"].values()))
@@ -30,7 +30,7 @@ def threads(arm: Mapping[str, Any]) -> int:
 
 
 class Arms:
-    """Two configurations of one engine."""
+    """Configurations of one engine."""
 
     def __init__(self, engine: Engine, job: Mapping[str, Any]) -> None:
         self._engine, self._job = engine, job
@@ -50,6 +50,12 @@ class Arms:
         configure(self._engine, self._job, arm)
         self._steps = self._engine.steps(self._job["prompt"])
         next(self._steps)
+        return {}
+
+    def rest(self) -> dict[str, Any]:
+        """Lets go of what only the last decode needs: another process may be next, and what is mapped stays cached."""
+        self._steps = iter(())
+        self._engine.configure()
         return {}
 
     def decode(self, tokens: int) -> dict[str, Any]:

@@ -68,6 +68,13 @@ def code_file(call: Mapping[str, Any]) -> str:
     return str(call.get("library", call.get("path")))
 
 
+def announce(call: Mapping[str, Any]) -> None:
+    """Starts what the kernel of a job's call will ask, while processes can still be started: the emulator's sanitizer
+    has another program name the lines."""
+    if call["backend"] == "emulated":
+        native.start_symbolizer(call["library"])
+
+
 def load(call: Mapping[str, Any]) -> Launch:
     """The kernel that a job's call names (`OpLibrary.call`)."""
     if call["backend"] == "cpu":

@@ -30,5 +30,5 @@ def listen(answers: IO[str], actor: Any, timeout_s: float) -> dict[str, Any]:
 
 
 def _say(answers: IO[str], answer: Mapping[str, Any]) -> None:
-    answers.write(json.dumps(answer) + "\n")
+    answers.write(json.dumps(answer, allow_nan=False) + "\n")
     answers.flush()

@@ -7,24 +7,23 @@ from dataclasses import replace
 from optuna.exceptions import StorageInternalError
 
 from baseline.errors import UsageError
-from baseline.variant import Choice, Variant, list_variants
+from baseline.variant import PLAIN, Choice, Variant
 from harness import isolation, targets
 from harness.ahead import Ahead, Queue
 from harness.candidate import IO, Candidate, Configuration, KernelSpec, Stage, Status, identify
 from harness.confirm import Confirmed, Summary, confirm, headline
 from harness.costs import Laps, costs
 from harness.judge import Judge
-from harness.ledger import Ledger, Row, latest, unmeasured
+from harness.ledger import Ledger, Row, latest, load_rows, unmeasured
 from harness.progress import Observer, Silent
 from harness.propose.base import Proposer
 from harness.propose.mutate import Mutate
 from harness.rows import seed_row, to_row
 from harness.run_folder import RunFolder
 from harness.settings import OPS, SearchSettings
+from harness.shelf import Shelf, usable_variants
 from harness.study import Study
 from harness.targets import Target
-
-PLAIN = "plain"  # the variant of each op that a search starts from
 
 
 def search(settings: SearchSettings, observer: Observer | None = None) -> Summary:
@@ -42,9 +41,10 @@ def search(settings: SearchSettings, observer: Observer | None = None) -> Summar
     target = targets.here(settings.target)
     parts = searchable(settings, target)
     variants = usable_variants(settings, target)
-    judge = Judge(settings, target, variants, observer, settings.run / "scratch")
     run = RunFolder(settings)
-    with Ledger(run.ledger) as ledger:
+    shelf = Shelf(variants, target, run.kernels)
+    judge = Judge(settings, target, shelf, observer, run.scratch)
+    with Ledger(run.ledger) as ledger, run.seal.speaks_first():
         interrupted, confirmed, before = False, None, 0
         try:
             seed, champion = start(judge, run, ledger, started)
@@ -52,7 +52,7 @@ def search(settings: SearchSettings, observer: Observer | None = None) -> Summar
             laps.end("opening")
             study = Study(run.study, settings.seed)
             study.recover(ledger.rows)
-            proposer = Mutate(study, variants, parts)
+            proposer = Mutate(study, shelf, parts)
             champion = climb(judge, proposer, seed, champion, run, ledger, started)
             laps.end("search")
             run.seal.check(thoroughly=True)
@@ -64,6 +64,7 @@ def search(settings: SearchSettings, observer: Observer | None = None) -> Summar
         except StorageInternalError as error:  # SQLite's: a full disk, for one
             raise UsageError(f"{run.study}: {error}") from None
         except KeyboardInterrupt:
+            ledger.rows = load_rows(run.ledger)  # a row may have been written, and not been added to them
             if not ledger.rows:
                 raise
             interrupted = True
@@ -168,24 +169,7 @@ def searchable(settings: SearchSettings, target: Target) -> tuple[str, ...]:
     return parts
 
 
-def usable_variants(settings: SearchSettings, target: Target) -> dict[str, dict[str, Variant]]:
-    """The variants that this machine can build, by op and name.
-
-    An op without any stays with MLX's own. UsageError when it is to be searched, or has no plain variant.
-    """
-    usable: dict[str, dict[str, Variant]] = {}
-    for op in OPS:
-        folder = settings.kernels / op / target.name
-        if op not in settings.ops and not any(folder.glob("*")):
-            continue
-        listed = list_variants(settings.kernels, op, target.name)
-        usable[op] = {variant.name: variant for variant in listed if target.usable(variant)}
-        if PLAIN not in usable[op]:
-            raise UsageError(f"{folder} has no usable variant named {PLAIN}")
-    return usable
-
-
-def seed_candidate(variants: dict[str, dict[str, Variant]], io: Mapping[str, int | str]) -> Candidate:
+def seed_candidate(variants: Mapping[str, Mapping[str, Variant]], io: Mapping[str, int | str]) -> Candidate:
     """The configuration that a search starts from: the plain kernels and an I/O policy."""
     kernels = {op: KernelSpec(PLAIN, Choice.defaults(of_op[PLAIN]).tunables) for op, of_op in variants.items()}
     configuration = Configuration(kernels, io)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from baseline.errors import CheckError
 from baseline.golden import Golden, compare
 from baseline.questions import Answers
 from baseline.targets.compiler import BuildError
@@ -18,7 +19,7 @@ from harness.build import first_error
 from harness.cache_state import WARM, expert_files
 from harness.candidate import Dispatched, EngineResult, Failure, Status
 from harness.conversation import Conversation, Ended
-from harness.decodes import Decodes, Timed
+from harness.decodes import Decodes, Timed, apart, fit_twice
 from harness.dispatch import Proof
 from harness.keep import LEAST_BLOCKS, log_ratios, speedup
 from harness.verify import STATUS
@@ -29,7 +30,7 @@ class EnginePlan:
     """Blocks of decodes, at least and at most, and the seconds after which no other one begins: none, nothing is timed.
 
     tokens: of each decode; prompt: of the prompt before it. gain: what is to be shown or refuted. state: of the page
-    cache (`harness.cache_state`).
+    cache (`harness.cache_state`). apart: each arm decodes in a process of its own, where memory allows it.
     """
 
     blocks: tuple[int, int] = (LEAST_BLOCKS, 30)
@@ -38,6 +39,7 @@ class EnginePlan:
     prompt: int = 8
     gain: float = 0.0
     state: str = WARM
+    apart: bool = False
     timeout_s: float | None = None  # None: the search's
 
 
@@ -86,25 +88,28 @@ def run_engine(
 
     `proof`: the ops that are to be shown to run, none for an I/O policy (see `harness.dispatch`).
 
-    A crash, a timeout or a wrong answer is data.
+    A crash, a timeout or a wrong answer is data. CheckError when the champion does not live by itself.
     """
     started = time.perf_counter()
     answers = folder / "engine.answers.safetensors"
     for stale in (answers, *folder.glob("dispatch.*.safetensors")):
         stale.unlink(missing_ok=True)
-    job = {
+    limit_s = plan.timeout_s or timeout_s
+    job: dict[str, Any] = {
         "kind": "engine",
         "device": setting.device,
         "packed": str(setting.packed.resolve()),
         "kernels": str(setting.kernels.resolve()),
         "cache": str(setting.cache.resolve()),
         "arms": {CHAMPION: champion.to_json(), CANDIDATE: candidate.to_json()},
+        "prompt": list(golden.questions.prompts[0].tokens[: plan.prompt]),
+    }
+    asked = {
         "questions": golden.questions.to_json(),
         "answers": str(answers.resolve()),
         "question": dispatch.question(golden.questions).to_json(),
         "plain": str(dispatch.answers_file(folder, "").resolve()),
         "watermarked": proof.to_json(folder),
-        "prompt": list(golden.questions.prompts[0].tokens[: plan.prompt]),
     }
     try:
         files = prepare.files(setting, (champion, candidate))
@@ -113,29 +118,40 @@ def run_engine(
         failure = Failure(Status.FAILED_BUILD, first_error(str(error)))
         return EngineResult(False, False, (), (), None, time.perf_counter() - started, math.inf, failure)
     dispatched: Dispatched | None = None
+    alone, experts = plan.apart and fit_twice(setting.packed), expert_files(setting.packed)
 
     def end(ran: bool, failure: Failure | None, max_kl: float = math.inf, timed: Timed | None = None) -> EngineResult:
         old, new = timed.tokens_per_s() if timed else ((), ())
         measured = speedup(log_ratios(new, old)) if old else None  # speeds: the inverse of times
         seconds, use = time.perf_counter() - started, timed.use() if timed else None
         right = ran and failure is None
-        return EngineResult(ran, right, old, new, measured, seconds, max_kl, failure, dispatched, use)
+        machine = (timed.blocks.again, timed.blocks.disturbed) if timed else ({}, {})
+        where = (*machine, timed is not None and alone)
+        return EngineResult(ran, right, old, new, measured, seconds, max_kl, failure, dispatched, use, *where)
 
     try:
-        with Conversation(job, (CHAMPION, CANDIDATE), folder, plan.timeout_s or timeout_s) as child:
+        with Conversation(job | asked, (CHAMPION, CANDIDATE), folder, limit_s) as child:
             child.ready()
             code = child.ask("answer", arm=CANDIDATE).get("code")
             child.fetch()
             if proof.code:
-                dispatched = dispatch.judge(proof, code if isinstance(code, dict) else {}, folder, setting.tolerance)
+                dispatched = dispatch.judge(proof, code, folder, setting.tolerance)
                 if dispatched.failure is not None:
                     return end(True, dispatched.failure)
-            report = compare(golden, Answers.load(answers), setting.tolerance)
+            try:
+                given = Answers.load(answers)
+            except ValueError as error:
+                return end(False, Failure(Status.CRASHED, f"left no answers: {error}"))
+            report = compare(golden, given, setting.tolerance)
             if not report.ok:
                 return end(True, Failure(Status.WRONG, f"golden: {report.reason}"), report.max_kl)
-            timed = Decodes(child, expert_files(setting.packed), plan).run() if plan.blocks[1] else None
-            return end(True, None, report.max_kl, timed)
+            timed = None
+            if plan.blocks[1] and not alone:
+                timed = Decodes(dict.fromkeys((CHAMPION, CANDIDATE), child), experts, plan).run()
+        if plan.blocks[1] and alone:
+            timed = apart(job, folder, limit_s, experts, plan)
+        return end(True, None, report.max_kl, timed)
     except Ended as ended:
+        if CANDIDATE not in ended.who:
+            raise CheckError(f"the champion's configuration {ended.result.reason} in the engine") from None
         return end(False, Failure(STATUS[ended.result.status], ended.result.reason))
-    except (RuntimeError, KeyError, ValueError) as error:
-        return end(False, Failure(Status.CRASHED, f"left no answers: {error}"))

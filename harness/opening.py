@@ -32,11 +32,12 @@ def measure_floor(plain: OpLibrary, gbps: float | None, inputs: Path, folder: Pa
     library = _noop(plain, folder, cache)
     with Contestant({NAME: library}, inputs, folder, TIMEOUT_S) as empty:
         empty.ready()
-        activations = TimedCheck(library, inputs, folder, {}, 1.0).draw(LAUNCHES)
+        launches = min(LAUNCHES, empty.slots.count)
+        activations = TimedCheck(library, inputs, {}, 1.0).draw(launches)
         times = []
         for _ in range(ROUNDS):
             empty.prepare(NAME, activations)
-            times.append(empty.run(NAME).seconds / LAUNCHES)
+            times.append(empty.run(NAME).seconds / launches)
         seconds = min(times)
     return floor(plain.contract, seconds, gbps)
 

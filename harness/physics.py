@@ -18,6 +18,10 @@ class Floor:
     bytes_s: float
     nbytes: int
 
+    def lowered(self, other: "Floor") -> "Floor":
+        """The lower of two that were measured for one op: the machine was busy at the other."""
+        return Floor(min(self.noop_s, other.noop_s), min(self.bytes_s, other.bytes_s), self.nbytes)
+
     def failure(self, seconds: float) -> Failure | None:
         """Why a launch cannot have taken `seconds`; None where it can."""
         if seconds < self.noop_s / MARGIN:

@@ -15,13 +15,12 @@ from typing import TYPE_CHECKING, Any
 from baseline.contract import Contract, Instance, load_contract
 from baseline.engine.kernels import distinct
 from baseline.targets import cpu, emulated
-from baseline.variant import Choice, parse_variant
+from baseline.variant import PLAIN, Choice, parse_variant
 from harness.sandbox import ChildStatus, run_child
 
 if TYPE_CHECKING:
     from harness.measure import EngineArm, EngineSetting
 
-PLAIN = "plain"
 JIT = "jit"  # the folder of the build cache that keeps what MLX compiled
 TIMEOUT_S = 600.0
 

@@ -10,6 +10,7 @@ from typing import Any
 from baseline.contract import load_contract
 from baseline.engine import Engine
 from baseline.engine.kernels import distinct
+from harness.child import let_in
 from harness.engine_job import warm_up
 
 PROMPT = [1, 2, 3, 4]  # any tokens
@@ -17,7 +18,7 @@ PROMPT = [1, 2, 3, 4]  # any tokens
 
 def run(job: Mapping[str, Any]) -> dict[str, Any]:
     """Back come the instances of each op of the model, and the libraries of the cache that were loaded."""
-    Path(job["started"]).touch()
+    let_in(job)
     engine = Engine.load(Path(job["packed"]))
     warm_up(engine, job, {}, PROMPT)
     keep_compiled(Path(os.environ["TMPDIR"]), Path(job["jit"]))

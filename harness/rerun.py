@@ -11,6 +11,7 @@ from baseline.errors import CheckError, UsageError
 from baseline.manifest import load_manifest
 from baseline.variant import Variant, list_variants
 from harness import targets
+from harness.built_with import built_with, differences
 from harness.candidate import Speedup, identify
 from harness.confirm import Confirmed, confirm, headline
 from harness.judge import Judge
@@ -25,6 +26,7 @@ class Rerun:
     """What came of it. `recorded` and `again` are speed-ups over the seed, by op, `engine` that of decode.
 
     reproduced: every gain of the record was shown again, the answers were golden again. reason: '' when it was.
+    notes: what it was built with and ran on that is another here, a line each.
     """
 
     reproduced: bool
@@ -34,6 +36,7 @@ class Rerun:
     recorded: Mapping[str, Speedup]
     again: Mapping[str, Speedup]
     engine: Speedup | None
+    notes: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """The fields as JSON types."""
@@ -44,8 +47,18 @@ def rerun(winner: Winner, settings: SearchSettings, observer: Observer) -> Rerun
     """Judges a winner again. `settings` says where the model, the golden record and the build cache are here.
 
     UsageError where the winner was never confirmed, or this machine cannot time its target; CheckError where the model,
-    the golden record or a contract is not the recorded one, or a source is not what its id says.
+    the golden record or a contract is not the recorded one, or a source is not what its id says. Another compiler,
+    library or CPU is a note.
     """
+    return dataclasses.replace(_rerun(winner, settings, observer), notes=notes(winner))
+
+
+def notes(winner: Winner) -> tuple[str, ...]:
+    """What the search of a winner was built with and ran on that is another here."""
+    return differences(winner.settings.get("built_with", {}), built_with())
+
+
+def _rerun(winner: Winner, settings: SearchSettings, observer: Observer) -> Rerun:
     if winner.confirmed is None:
         raise UsageError(f"{winner.run}: its champion was never confirmed; go on with: {_resume(winner)}")
     target = targets.here(winner.target)

@@ -10,15 +10,18 @@ from typing import Any
 from baseline.errors import CheckError, UsageError
 from baseline.manifest import load_manifest
 from baseline.variant import Variant
+from harness import strict_json
+from harness.built_with import built_with
 from harness.candidate import Candidate
 from harness.isolation import layers
 from harness.judge import Verdict
 from harness.ledger import load_rows
+from harness.load import watched
 from harness.seal import Seal
 from harness.settings import SearchSettings, writable
 
 # What must not change between a search and its resumption: rows of two searches do not belong in one ledger.
-CONTRACTS = "contracts"  # the folder of a run that keeps them
+KERNELS = "kernels"  # the folder of a run that keeps the contracts, and the variants that were written in it
 FIXED = ("target", "io", "judge", "min_gain", "state")
 
 
@@ -57,7 +60,7 @@ def _same_search(path: Path, now: Mapping[str, Any]) -> None:
 
 
 class RunFolder:
-    """`ledger.tsv`, `study.db`, `settings.json`, `summary.json`, `candidates/<id>/`, `scratch/`."""
+    """`ledger.tsv`, `study.db`, `settings.json`, `summary.json`, `candidates/<id>/`, `kernels/<op>/`, `scratch/`."""
 
     def __init__(self, settings: SearchSettings) -> None:
         """Makes the folder. UsageError when it cannot be written, or holds a search that is not to be resumed."""
@@ -71,23 +74,26 @@ class RunFolder:
         self.seal = Seal(settings)
         # These must not change either. The folders may: a search can be resumed on another machine.
         contents = {"model": load_manifest(settings.packed).source.fingerprint, **self.seal.digests}
-        record = json.loads(json.dumps(asdict(settings), default=str)) | {"contents": contents}
+        record = json.loads(strict_json.dumps(asdict(settings))) | {"contents": contents}
         record["confined_by"] = layers().in_force
+        record["built_with"] = built_with()
+        record["watched"] = asdict(watched())
         _same_search(self.path / "settings.json", record)
         writable(settings.cache)
         self.scratch = writable(self.path / "scratch")
+        self.kernels = self.path / KERNELS
         self.write("settings.json", record)
         self._keep_contracts(settings)
 
     def _keep_contracts(self, settings: SearchSettings) -> None:
         """Beside the sources of the candidates, so that the record is whole without the folder of kernels."""
         for contract in settings.kernels.glob("*/contract.yaml"):
-            shutil.copyfile(contract, writable(self.path / CONTRACTS) / f"{contract.parent.name}.yaml")
+            shutil.copyfile(contract, writable(self.kernels / contract.parent.name) / contract.name)
 
     def write(self, name: str, record: Any) -> None:
         """Writes a JSON file, whole or not at all."""
         partial = self.path / f"{name}.partial"
-        partial.write_text(json.dumps(record, indent=1, default=str) + "\n")
+        partial.write_text(strict_json.dumps(record))
         partial.replace(self.path / name)
 
     def candidate(self, identity: str) -> Path:
@@ -100,10 +106,10 @@ class RunFolder:
         """The one folder that a candidate's processes may write to."""
         return writable(self.candidate(identity) / "scratch")
 
-    def record(self, candidate: Candidate, variants: dict[str, dict[str, Variant]]) -> Path:
+    def record(self, candidate: Candidate, variants: Mapping[str, Mapping[str, Variant]]) -> Path:
         """Writes who a candidate is, with the sources of its kernels, and returns its folder."""
         folder = self.candidate(candidate.id)
-        (folder / "candidate.json").write_text(json.dumps(candidate.to_json(), indent=1) + "\n")
+        (folder / "candidate.json").write_text(strict_json.dumps(candidate.to_json()))
         for op, spec in candidate.configuration.kernels.items():
             source = variants[op][spec.variant].path
             shutil.copyfile(source, folder / f"{op}{source.suffix}")
@@ -112,7 +118,7 @@ class RunFolder:
     def record_verdict(self, candidate: Candidate, verdict: Verdict) -> None:
         """Writes the raw samples of all stages, and the compiler's output; drops the arrays that a check exchanged."""
         folder = self.candidate(candidate.id)
-        (folder / "samples.json").write_text(json.dumps(asdict(verdict), indent=1) + "\n")
+        (folder / "samples.json").write_text(strict_json.dumps(asdict(verdict)))
         if verdict.built is not None:
             (folder / "build.log").write_text(verdict.built.log)
         for exchanged in (*folder.glob("scratch/*.npz"), *folder.glob("scratch/*.safetensors")):

@@ -10,10 +10,11 @@ import json
 import os
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -21,12 +22,11 @@ from pathlib import Path
 from typing import Any
 
 import harness
-from harness import isolation, macos
-from harness.isolation import Access
+from baseline import confinement, macos, seccomp
+from baseline.confinement import Access, Limits
+from baseline.targets import compiler
+from harness import isolation
 
-PASSED_ON = ("PATH", "LANG", "LC_ALL", "VIRTUAL_ENV")
-# What a compiler may need to find itself, its headers and its libraries.
-COMPILER = ("CXX", "SDKROOT", "DEVELOPER_DIR", "CPATH", "LIBRARY_PATH", "LD_LIBRARY_PATH")
 # Fresh memory holds what no kernel may count on (glibc, macOS). Not where time is measured.
 UNCLEAN = {"MALLOC_PERTURB_": "165", "MallocPreScribble": "1"}
 TAIL_BYTES = 4000
@@ -54,7 +54,7 @@ class ChildResult:
     signal: str = ""
     stderr: str = ""
     payload: Mapping[str, Any] = field(default_factory=dict)
-    limits: isolation.Limits | None = None
+    limits: Limits | None = None
 
     @property
     def reason(self) -> str:
@@ -81,10 +81,26 @@ class ChildResult:
 
 def environment(scratch: Path | None = None) -> dict[str, str]:
     """The child's whole environment: no variable of ours that it does not need. Its home is its scratch folder."""
-    passed_on = {name: os.environ[name] for name in (*PASSED_ON, *COMPILER) if name in os.environ}
+    passed_on = {name: os.environ[name] for name in (*compiler.PASSED_ON, "VIRTUAL_ENV") if name in os.environ}
     folders = dict.fromkeys(("HOME", "TMPDIR"), str(scratch)) if scratch else {}
     ours = {"PYTHONPATH": str(Path(harness.__file__).parents[1]), "PYTHONDONTWRITEBYTECODE": "1"}
     return {**passed_on, **folders, **ours}
+
+
+class Child(subprocess.Popen[bytes]):
+    """A child's process. It says through a pipe that a candidate's code is let in: no such code takes that back."""
+
+    def __init__(self, command: Sequence[str], told: int, **options: Any) -> None:
+        """`told`: the pipe's end to read, which is closed here; `options`: those of Popen."""
+        self._told, self.begun = told, False
+        super().__init__(command, **options)
+
+    def hear(self) -> None:
+        """Sets `begun` once the process has ended: whether a candidate's code ran in it."""
+        if self._told >= 0:
+            self.begun = bool(os.read(self._told, 1))
+            os.close(self._told)
+            self._told = -1
 
 
 def run_child(job: Mapping[str, Any], folder: Path, timeout_s: float) -> ChildResult:
@@ -95,8 +111,9 @@ def run_child(job: Mapping[str, Any], folder: Path, timeout_s: float) -> ChildRe
     """
     started = time.perf_counter()
     try:
-        status = end_child(start_child(job, folder, timeout_s), timeout_s)
-        return child_result(job["kind"], folder, status, time.perf_counter() - started)
+        child = start_child(job, folder, timeout_s)
+        status = end_child(child, timeout_s)
+        return child_result(job["kind"], folder, status, time.perf_counter() - started, child.begun)
     finally:
         remove_scratch(job["kind"], folder)
 
@@ -112,13 +129,13 @@ def remove_scratch(kind: str, folder: Path) -> None:
 
 
 def start_child(
-    job: Mapping[str, Any], folder: Path, timeout_s: float, talk: bool = False
-) -> "subprocess.Popen[bytes]":
+    job: Mapping[str, Any], folder: Path, timeout_s: float, talk: bool = False, descriptors: Sequence[int] = ()
+) -> Child:
     """Starts the child of `job` in a new scratch folder and a new process group, and does not wait for it.
 
     The job and its log are `<kind>.job.json` and `<kind>.log` in `folder`. `talk`: standard input and output are pipes;
-    else there is no input, and both outputs are the log. The caller ends it, with `end_child`, and removes the scratch
-    folder. OSError when the folder cannot be written.
+    else there is no input, and both outputs are the log. It inherits `descriptors`. The caller ends it, with
+    `end_child`, and removes the scratch folder. OSError when the folder cannot be written.
     """
     kind, job_file = job["kind"], _job_file(job["kind"], folder)
     remove_scratch(kind, folder)
@@ -126,25 +143,28 @@ def start_child(
     scratch.mkdir(parents=True)
     if "jit" in job:
         shutil.copytree(job["jit"], scratch, dirs_exist_ok=True)
-    whole = _whole(job, scratch, job_file, timeout_s)
+    told, begun = os.pipe()
+    whole = _whole(job, scratch, job_file, timeout_s) | {"begun": begun}
     for stale in whole["fetched"].values():
         Path(stale).unlink(missing_ok=True)
-    job_file.write_text(json.dumps(whole, indent=1))
+    job_file.write_text(json.dumps(whole, indent=1, allow_nan=False))
     # -P: the candidate's folder is the working directory and must not shadow a module.
     command = [sys.executable, "-P", "-m", "harness.confined", str(job_file)]
-    with (folder / f"{kind}.log").open("wb") as log:
-        return subprocess.Popen(
+    with os.fdopen(begun, "wb"), (folder / f"{kind}.log").open("wb") as log:
+        return Child(
             macos.confined(command, Access.from_json(whole["access"]), scratch),
+            told,
             cwd=scratch,
             env=environment(scratch) | (UNCLEAN if kind == "check" else {}),
             stdin=subprocess.PIPE if talk else subprocess.DEVNULL,
             stdout=subprocess.PIPE if talk else log,
             stderr=log,
             start_new_session=True,
+            pass_fds=(begun, *descriptors),
         )
 
 
-def end_child(child: "subprocess.Popen[bytes]", timeout_s: float) -> int | None:
+def end_child(child: Child, timeout_s: float) -> int | None:
     """The exit status, None after a timeout. Whatever happens, no process of the group is left."""
     try:
         return child.wait(timeout_s)
@@ -155,19 +175,21 @@ def end_child(child: "subprocess.Popen[bytes]", timeout_s: float) -> int | None:
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(child.pid, signal.SIGKILL)
         child.wait()
+        child.hear()
 
 
-def child_result(kind: str, folder: Path, status: int | None, seconds: float) -> ChildResult:
-    """What became of a child that ended with `status` (None: in no time). Raises as `run_child`."""
+def child_result(kind: str, folder: Path, status: int | None, seconds: float, begun: bool) -> ChildResult:
+    """What became of a child that ended with `status` (None: in no time). `begun`: a candidate's code ran in it. Raises
+    as `run_child`."""
     job, scratch = json.loads(_job_file(kind, folder).read_text()), scratch_folder(kind, folder)
-    log_tail, limits = _tail(folder / f"{kind}.log"), isolation.Limits.from_json(job["limits"])
+    log_tail, limits = _tail(folder / f"{kind}.log"), Limits.from_json(job["limits"])
     if status is None:
         return ChildResult(ChildStatus.TIMEOUT, seconds, stderr=log_tail, limits=limits)
     if status < 0:
         return ChildResult(ChildStatus.CRASHED, seconds, _signal_name(-status), log_tail, limits=limits)
     if status != 0 and shutil.disk_usage(folder).free < FREE_BYTES:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
-    if not (scratch / "started").exists():
+    if not begun:
         raise RuntimeError(f"a {kind} process failed before it ran a candidate:\n{log_tail}")
     payload = _payload(scratch / "result.json") if status == 0 else None
     if payload is None:
@@ -183,9 +205,9 @@ def _job_file(kind: str, folder: Path) -> Path:
 def _whole(job: Mapping[str, Any], scratch: Path, job_file: Path, timeout_s: float) -> dict[str, Any]:
     """The job as the child gets it: what it writes lies in its scratch folder, and what it may do is said."""
     files, fetched = _moved(job, scratch)
-    files |= {"result": str(scratch / "result.json"), "started": str(scratch / "started")}
+    files["result"] = str(scratch / "result.json")
     access = Access((*isolation.surroundings(), str(job_file), *reads(job)), (str(scratch), *job.get("writes", ())))
-    allowed = isolation.to_job(access, limits(job, timeout_s), processes(job), uring(job))
+    allowed = confinement.to_job(access, limits(job, timeout_s), seccomp.URING if uring(job) else ())
     return {**job, **files, **allowed, "fetched": fetched, "parent": os.getpid(), "timeout_s": timeout_s}
 
 
@@ -206,7 +228,7 @@ def _moved(job: Mapping[str, Any], scratch: Path) -> tuple[dict[str, Any], dict[
     return files, fetched
 
 
-def limits(job: Mapping[str, Any], timeout_s: float) -> isolation.Limits:
+def limits(job: Mapping[str, Any], timeout_s: float) -> Limits:
     """What the child of `job` may use. An engine maps the files of its model."""
     files = Path(job["packed"]).rglob("*") if "packed" in job else ()
     return isolation.limits(timeout_s, sum(file.stat().st_size for file in files if file.is_file()))
@@ -216,17 +238,21 @@ def reads(job: Mapping[str, Any]) -> list[str]:
     """What the child of `job` reads beside what every child reads: inputs, libraries, the model, the contracts."""
     named = [job.get(name) for name in ("inputs", "packed", "kernels")]
     named += [*job.get("libraries", ()), *(call.get("library") for call in _calls(job))]
-    named += [str(Path(call["path"]).parents[1]) for call in _calls(job) if "path" in call]
+    for source in _sources(job):
+        named += [str(source), str(source.parents[1] / "contract.yaml")]
     return [*dict.fromkeys(path for path in named if path)]
+
+
+def _sources(job: Mapping[str, Any]) -> list[Path]:
+    """The files of the variants that a child reads: those of other candidates stay closed."""
+    named = [*_calls(job), *job.get("trusted", {}).values()]
+    for arm in job.get("arms", {}).values():
+        named += arm.get("choices", {}).values()
+    return [Path(choice["path"]) for choice in named if "path" in choice]
 
 
 def _calls(job: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     return [*job.get("calls", ()), *([job["call"]] if "call" in job else [])]
-
-
-def processes(job: Mapping[str, Any]) -> bool:
-    """Whether the child may start processes: the emulator asks addr2line for the lines of what it found."""
-    return any(call.get("backend") == "emulated" for call in _calls(job))
 
 
 def uring(job: Mapping[str, Any]) -> bool:
@@ -242,9 +268,17 @@ def fetch_all(kind: str, folder: Path) -> None:
 
 
 def fetch(made: Path, wanted: Path) -> None:
-    """Moves a file out of the scratch folder, unless a link or a pipe takes its place: then there is no `wanted`."""
-    if made.is_file() and not made.is_symlink():
+    """Moves a file out of the scratch folder. Where there is none, or a link, a pipe or a folder in its place, there is
+    no `wanted`: that is looked at after the move, when the child cannot exchange it any more."""
+    try:
         made.replace(wanted)
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+        return
+    mode = wanted.lstat().st_mode
+    if stat.S_ISDIR(mode):
+        shutil.rmtree(wanted, ignore_errors=True)
+    elif not stat.S_ISREG(mode):
+        wanted.unlink()
 
 
 def _signal_name(number: int) -> str:
@@ -265,6 +299,6 @@ def _payload(path: Path) -> dict[str, Any] | None:
         return None
     try:
         payload = json.loads(path.read_text())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     return payload if isinstance(payload, dict) else None

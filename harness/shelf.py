@@ -1,36 +1,69 @@
-"""A run's own kernels: the variants that it began with, and those that were proposed since."""
+"""The variants that a search may use: those of the folder of kernels, and those that its proposers write."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from baseline.contract import load_contract
+from baseline.durable import durable
 from baseline.errors import UsageError
-from baseline.variant import SUFFIXES, Variant, parse_variant
+from baseline.variant import PLAIN, SUFFIXES, Variant, list_variants, parse_variant
+from harness.settings import OPS, SearchSettings
+from harness.targets import Target
 
 
 class Shelf(Mapping[str, Mapping[str, Variant]]):
-    """Variants by op and name, in a run's folder of kernels."""
+    """Variants by op and name, those that this machine can build.
 
-    def __init__(self, kernels: Path, target: str, variants: Mapping[str, Mapping[str, Variant]]) -> None:
-        self.kernels, self.target = kernels, target
+    kernels: a folder of contracts, laid out as the folder of kernels is, to which new variants are written.
+    """
+
+    def __init__(self, variants: Mapping[str, Mapping[str, Variant]], target: Target, kernels: Path) -> None:
+        """`variants` are there already. UsageError where one of `kernels` is broken."""
+        self.kernels, self._target = kernels, target
         self._variants = {op: dict(of_op) for op, of_op in variants.items()}
+        for op in self._variants:
+            if any((kernels / op / target.name).glob(f"*{SUFFIXES[target.name]}")):
+                self._variants[op] |= _usable(kernels, op, target)
+
+    @property
+    def target(self) -> str:
+        """The name of the target that the variants are for."""
+        return self._target.name
 
     def add(self, op: str, name: str, text: str) -> Variant:
-        """Writes the text of a new variant into the run's folder, and puts it on the shelf.
+        """Writes the text of a new variant, header and all, and puts it on the shelf.
 
-        UsageError when it is no sound variant: nothing is left behind. A name that is taken gets a number appended.
+        A name that is taken gets a number. UsageError, in one line that says what is wrong, when it is no sound
+        variant of `op`, or cannot be built here: it is left out.
         """
-        taken, number, free = self._variants[op], 2, name
-        while free in taken:
-            free, number = f"{name}{number}", number + 1
-        path = self.kernels / op / self.target / f"{free}{SUFFIXES[self.target]}"
-        path.write_text(text)
+        if op not in self._variants:
+            raise UsageError(f"op is {op!r}; this search has {', '.join(self._variants)}")
+        if not name.isidentifier():
+            raise UsageError(f"a variant's name must be an identifier, got {name!r}")
+        path = self.kernels / op / self.target / f"{self._free(op, name)}{SUFFIXES[self.target]}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with durable(path) as partial:
+            partial.write_text(text)
         try:
-            variant = parse_variant(path)
+            variant = self._sound(path, op)
         except UsageError:
             path.unlink()
             raise
-        taken[free] = variant
+        self._variants[op][variant.name] = variant
         return variant
+
+    def _sound(self, path: Path, op: str) -> Variant:
+        variant = parse_variant(path, load_contract(self.kernels / op))
+        if variant.target != self.target:
+            raise UsageError(f"variant {path}: its target is {variant.target}, not {self.target}")
+        if not self._target.usable(variant):
+            raise UsageError(f"variant {path}: this machine lacks one of {', '.join(variant.requires)}")
+        return variant
+
+    def _free(self, op: str, name: str) -> str:
+        taken = self._variants[op]
+        numbered = (f"{name}_{number}" for number in range(2, len(taken) + 3))
+        return name if name not in taken else next(other for other in numbered if other not in taken)
 
     def __getitem__(self, op: str) -> Mapping[str, Variant]:
         return self._variants[op]
@@ -40,3 +73,24 @@ class Shelf(Mapping[str, Mapping[str, Variant]]):
 
     def __len__(self) -> int:
         return len(self._variants)
+
+
+def usable_variants(settings: SearchSettings, target: Target) -> dict[str, dict[str, Variant]]:
+    """The variants of the folder of kernels that this machine can build, by op and name.
+
+    An op without any stays with MLX's own. UsageError when it is to be searched, or has no plain variant.
+    """
+    usable: dict[str, dict[str, Variant]] = {}
+    for op in OPS:
+        folder = settings.kernels / op / target.name
+        if op not in settings.ops and not any(folder.glob("*")):
+            continue
+        usable[op] = _usable(settings.kernels, op, target)
+        if PLAIN not in usable[op]:
+            raise UsageError(f"{folder} has no usable variant named {PLAIN}")
+    return usable
+
+
+def _usable(kernels: Path, op: str, target: Target) -> dict[str, Variant]:
+    listed = list_variants(kernels, op, target.name)
+    return {variant.name: variant for variant in listed if target.usable(variant)}

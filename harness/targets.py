@@ -22,11 +22,13 @@ Entry = Mapping[str, Any]
 
 class Backend(ABC):
     """One way to run a variant. `device` is MLX's in the child; `full_size`: whether whole launches at the bench shapes
-    are quick enough."""
+    are quick enough; `native`: whether kernels are code of the child's own process, and work on the very arrays that
+    they are given."""
 
     name: str
     device = "cpu"
     full_size = True
+    native = False
 
     def usable(self, variant: Variant) -> bool:
         """Whether this machine can build `variant` at all. UsageError where there is no compiler."""
@@ -46,6 +48,7 @@ class Cpu(Backend):
     """C++ variants."""
 
     name = "cpu"
+    native = True
 
     def usable(self, variant: Variant) -> bool:
         """Whether the compiler defines all that the variant requires."""

@@ -11,7 +11,7 @@ from baseline.variant import SUFFIXES
 from harness.candidate import Candidate, KernelSpec
 from harness.confirm import Confirmed
 from harness.ledger import load_rows
-from harness.run_folder import CONTRACTS, candidate_folder, load_candidate
+from harness.run_folder import KERNELS, candidate_folder, load_candidate
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Winner:
         try:
             for op in self.champion.configuration.kernels:
                 (folder / op / self.target).mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(self.run / CONTRACTS / f"{op}.yaml", folder / op / "contract.yaml")
+                shutil.copyfile(self.run / KERNELS / op / "contract.yaml", folder / op / "contract.yaml")
                 for candidate in (self.seed, self.champion):
                     self._copy_source(candidate, op, folder)
         except OSError as error:

@@ -63,8 +63,9 @@ class Library:
         tools = compiler.toolchain(FLAGS)
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder, "msl.so")
+            command = [*tools.command, *tools.flags, "-shared"]
             compiler.compile_into(
-                path, unit, lambda text, out: [[*tools.command, *tools.flags, "-shared", str(text), "-o", str(out)]]
+                tools, path, unit, lambda text, out: [[*command, str(text), "-o", str(out)]], [HEADERS, EMULATOR]
             )
             self.handle = ctypes.CDLL(str(path))
 

@@ -18,6 +18,7 @@ from baseline.native._native import (
     limit_buffers,
     pool_size,
     reserve_threads,
+    start_symbolizer,
     uring_available,
     use_huge_pages,
 )
@@ -35,6 +36,7 @@ __all__ = [
     "limit_buffers",
     "pool_size",
     "reserve_threads",
+    "start_symbolizer",
     "uring_available",
     "use_huge_pages",
 ]

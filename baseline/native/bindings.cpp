@@ -11,6 +11,7 @@
 #include "buffers.h"
 #include "cpu_kernel.h"
 #include "emulated_kernel.h"
+#include "emulator/symbolizer.h"
 #include "expert_read.h"
 #include "mapped.h"
 #include "pool.h"
@@ -208,6 +209,9 @@ NB_MODULE(_native, m) {
       .def_prop_ro("seconds", [](const KernelHandle& handle) { return handle.kernel->seconds(); },
                    "Wall seconds spent in the kernel, all calls together.");
 
+  m.def("start_symbolizer", &start_symbolizer, "library"_a,
+        "Start the program that names the lines of an emulated kernel's library, in a process that will be allowed to "
+        "start none.");
   nb::class_<EmulatedHandle>(m, "EmulatedKernel", "A translated Metal kernel, executed on the CPU and sanitised.")
       .def("__init__",
            [](EmulatedHandle* self, std::string name, const std::string& library, const std::string& symbol) {

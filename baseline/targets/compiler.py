@@ -1,8 +1,13 @@
-"""The system's C++ compiler: found, asked what it defines, and run, with a cache of what it built."""
+"""The system's C++ compiler: found, asked what it defines, and run, with a cache of what it built.
+
+A source may be anybody's, and a compiler copies what it reads into the library. So it runs confined, whoever builds: it
+reads the system's files, its own and the headers that it is given, and writes in a folder of its own.
+"""
 
 import hashlib
 import os
 import platform
+import re
 import shlex
 import shutil
 import signal
@@ -13,10 +18,16 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from baseline import confined, confinement, seccomp
+from baseline.confinement import Access, Limits
 from baseline.errors import UsageError
 
 COMPILERS = ("c++", "g++", "clang++")
+# The whole environment, with what a compiler may need to find itself, its headers and its libraries.
+PASSED_ON = ("PATH", "LANG", "LC_ALL", "CXX", "SDKROOT", "DEVELOPER_DIR", "CPATH", "LIBRARY_PATH", "LD_LIBRARY_PATH")
 COMPILE_SECONDS = 120  # a template that never ends is a candidate's failure
+COMPILE_BYTES = 2 << 30  # of memory, for each process of the compiler
+LIBRARY_BYTES = 256 << 20  # of each file that it makes
 MESSAGE_CHARS = 8000
 
 
@@ -52,7 +63,7 @@ def toolchain(flags: tuple[str, ...]) -> Toolchain:
     program = shutil.which(command[0])
     if program is None:
         raise UsageError(f"CXX is {shlex.join(command)!r}, but there is no program {command[0]!r}")
-    return _probe((program, *command[1:]), flags, Path(program).stat().st_mtime_ns)
+    return _probe((os.path.abspath(program), *command[1:]), flags, Path(program).stat().st_mtime_ns)
 
 
 @cache
@@ -67,19 +78,21 @@ def _probe(command: tuple[str, ...], flags: tuple[str, ...], _modified_ns: int) 
     return Toolchain(command, flags, done.stdout)
 
 
-def compile_into(path: Path, source: str, commands: Commands) -> None:
+def compile_into(tools: Toolchain, path: Path, source: str, commands: Commands, reads: Sequence[Path] = ()) -> None:
     """Make the library `path` from `source`, whole or not at all, so that concurrent builds are safe.
 
-    `commands` gives the compiler's calls for a source and a library file; both lie in a folder of their own. Raises
-    BuildError with the compiler's output, and UsageError when the folder of `path` cannot be written.
+    `commands` gives the compiler's calls for a source and a library file; both lie in a folder of their own, which is
+    also the working directory. `reads`: what they read beside the compiler's own files. Raises BuildError with the
+    compiler's output, UsageError when the folder of `path` cannot be written, and RuntimeError when the compiler cannot
+    be confined.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix="building-") as folder:
+        with tempfile.TemporaryDirectory(dir=path.parent.resolve(), prefix="building-") as folder:
             unit, library = Path(folder, "unit.cpp"), Path(folder, "unit.so")
             unit.write_text(source)
             for command in commands(unit, library):
-                _run(command)
+                _run(_confined(command, tools, reads, Path(folder)), Path(folder))
             if not path.exists():  # another build of the same may have been quicker, and be in use by now
                 unit.replace(path.with_suffix(".cpp"))
                 library.replace(path)
@@ -87,13 +100,37 @@ def compile_into(path: Path, source: str, commands: Commands) -> None:
         raise UsageError(f"the build cache {path.parent} cannot be written: {error}") from None
 
 
-def _run(command: Sequence[str]) -> None:
+def _confined(command: Sequence[str], tools: Toolchain, reads: Sequence[Path], folder: Path) -> Sequence[str]:
+    if confinement.in_force():  # in a child, which builds what is ours alone: what it starts is bound as it is
+        return command
+    access = Access(confinement.readable((*_own_files(tools.command), *reads)), (str(folder),))
+    limits = Limits(COMPILE_SECONDS, COMPILE_BYTES, LIBRARY_BYTES)
+    return confined.command(command, confinement.to_job(access, limits, seccomp.COMPILING), folder)
+
+
+@cache
+def _own_files(command: tuple[str, ...]) -> tuple[Path, ...]:
+    """The compiler's program, and where it says that its parts, headers and libraries lie."""
+    headers = subprocess.run(
+        [*command, "-v", "-E", "-x", "c++", os.devnull], capture_output=True, text=True, check=False
+    ).stderr.splitlines()
+    parts = subprocess.run([*command, "-print-search-dirs"], capture_output=True, text=True, check=False).stdout
+    named = [line.removesuffix(" (framework directory)").strip() for line in headers if line.startswith(" /")]
+    named += re.findall(r"(?<=[=:\s])/[^:\n]*", parts)
+    return (Path(command[0]), *(Path(name) for name in dict.fromkeys(named) if Path(name).is_dir()))
+
+
+def _run(command: Sequence[str], folder: Path) -> None:
     # It gives way to what is measured at the same time.
     compiler = subprocess.Popen(
         ["nice", "-n", "19", *command],
+        cwd=folder,
+        env=_environment(folder),
+        stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        errors="replace",  # it may quote what is no text
         start_new_session=True,
     )
     try:
@@ -104,6 +141,13 @@ def _run(command: Sequence[str]) -> None:
         if compiler.poll() is None:  # the driver's children hold the work: end the whole group
             os.killpg(compiler.pid, signal.SIGKILL)
             compiler.wait()
+    if compiler.returncode == confined.UNCONFINED:
+        raise RuntimeError(output.strip())
     if compiler.returncode != 0:
         message = output.strip()[:MESSAGE_CHARS]
         raise BuildError(message or f"the compiler ended with status {compiler.returncode}")
+
+
+def _environment(folder: Path) -> dict[str, str]:
+    passed_on = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
+    return {**passed_on, **dict.fromkeys(("HOME", "TMPDIR"), str(folder)), **confined.environment()}

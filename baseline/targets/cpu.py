@@ -53,7 +53,7 @@ def _built(name: str, source: str, cache: Path) -> Path:
     tools = toolchain()
     path = cache / f"{name}-{tools.key(source)}.so"
     if not path.exists():
-        compiler.compile_into(path, source, lambda unit, library: [_command(tools, unit, library)])
+        compiler.compile_into(tools, path, source, lambda unit, library: [_command(tools, unit, library)])
     return path
 
 

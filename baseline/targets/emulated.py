@@ -106,7 +106,8 @@ def build(sources: Sequence[KernelSource], folder: Path) -> Path:
     path = folder / f"emulated-{sources[0].name}-{tools.key(unit + _headers())}.so"
     if not path.exists():
         try:
-            compiler.compile_into(path, unit, lambda text, library: _commands(tools, text, library))
+            reads = [HEADERS, ABI / "emulator.h", _runtime()]
+            compiler.compile_into(tools, path, unit, lambda text, library: _commands(tools, text, library), reads)
         except BuildError as error:
             raise BuildError(_explained(str(error))) from None
     return path
@@ -137,14 +138,13 @@ def _commands(tools: Toolchain, unit: Path, library: Path) -> list[list[str]]:
     compiled = unit.with_suffix(".o")
     includes = ["-iquote", str(HEADERS), "-iquote", str(ABI)]
     compile_it = [*tools.command, *tools.flags, *includes, "-c", str(unit), "-o", str(compiled)]
-    runtime = sorted(_runtime().parent.glob(_runtime().name))
-    undefined = ["-undefined", "dynamic_lookup"] if runtime[0].suffix == ".dylib" else [str(runtime[0])]
+    undefined = ["-undefined", "dynamic_lookup"] if _runtime().suffix == ".dylib" else [str(_runtime())]
     return [compile_it, [*tools.command, "-shared", str(compiled), *undefined, "-o", str(library)]]
 
 
 def _runtime() -> Path:
     """The emulator's library lies beside the extension that loaded it."""
-    return Path(str(native.library_folder())) / "libnightforge_emulator.*"
+    return next(native.library_folder().glob("libnightforge_emulator.*"))
 
 
 # ---- the drop-in -----------------------------------------------------------------------------------

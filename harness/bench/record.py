@@ -1,11 +1,11 @@
 """The record of a bench, to be committed: README.md, table.tsv, summary.json."""
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from harness import strict_json
 from harness.bench.figures import Figure, Row
 from harness.bench.view import TITLES, number, ratio_text, target_text
 from harness.doctor import Machine
@@ -25,7 +25,7 @@ def write(folder: Path, rows: Sequence[Row], machine: Machine, settings: Mapping
     lines = ["\t".join(COLUMNS), *("\t".join(_cells(row)) for row in rows)]
     (folder / "table.tsv").write_text("\n".join(lines) + "\n")
     record = {"machine": asdict(machine), "settings": settings, "rows": [row.to_json() for row in rows]}
-    (folder / "summary.json").write_text(json.dumps(record, indent=1) + "\n")
+    (folder / "summary.json").write_text(strict_json.dumps(record))
     (folder / "README.md").write_text("\n".join(_readme(rows, machine, settings)) + "\n")
 
 

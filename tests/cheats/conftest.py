@@ -1,6 +1,7 @@
 """One judge for a module's cheats: what a search measures before its first candidate is measured once."""
 
 import dataclasses
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -8,15 +9,17 @@ from pathlib import Path
 import pytest
 import yaml
 
+import baseline
 from baseline.contract import load_contract
 from baseline.variant import Choice, parse_variant
 from harness import judge as judging
 from harness.candidate import Candidate, KernelSpec, Stage, Status
 from harness.contest import ContestPlan
 from harness.judge import Judge, Verdict
-from harness.loop import seed_candidate, usable_variants
+from harness.loop import seed_candidate
 from harness.progress import Silent
 from harness.settings import SearchSettings
+from harness.shelf import usable_variants
 from harness.targets import Target
 from tests.harness.conftest import BENCH, CHECKED, KERNELS, golden, packed  # noqa: F401
 from tests.harness.short_runs import shorten
@@ -52,12 +55,14 @@ class Bench:
     def judged(self, file: Path, op: str, timeout_s: float = TIMEOUT_S, to: Stage = Stage.BENCH) -> Verdict:
         """The verdict on the kernel of `op` in `file`, whose champion is the seed's.
 
+        A cheat may know the machine: BASELINE/ and RUN/ in its text are the folders of the package and of this run.
         to: DISPATCH or ENGINE go on to the engine with what is right, whether a gain was shown or not.
         """
         judge, target = self.judge, self.judge.settings.target
         copy = judge.settings.kernels / op / target / file.name
         copy.parent.mkdir(exist_ok=True)
-        shutil.copy(file, copy)
+        known = {"BASELINE": Path(baseline.__file__).parent, "RUN": self._runs.parent}
+        copy.write_text(re.sub(r"\b(BASELINE|RUN)/", lambda found: f"{known[found[1]]}/", file.read_text()))
         variant = parse_variant(copy, load_contract(copy.parent.parent))
         judge.variants[op][variant.name] = variant
         spec = KernelSpec(variant.name, Choice.defaults(variant).tunables)

@@ -6,14 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from harness import landlock, sandbox, seccomp, targets
+from baseline import landlock, seccomp
+from harness import sandbox, targets
 from harness.candidate import Stage, Status
+from harness.physics import Floor
 from tests.cheats.conftest import CHEATS, LOSERS, TIMEOUT_S
 
 OPS = ("qmatvec", "expert_down")
-CHECK, BENCH, DISPATCH, ENGINE = Stage.CHECK, Stage.BENCH, Stage.DISPATCH, Stage.ENGINE
+BUILD, CHECK, BENCH, DISPATCH, ENGINE = Stage.BUILD, Stage.CHECK, Stage.BENCH, Stage.DISPATCH, Stage.ENGINE
 OFF = "off by"  # an output is not the oracle's
 TIMED = "in the timed loop: "
+UNDONE = "of 512 elements of y unwritten when it answered"
 FORBIDDEN = "made a forbidden system call"
 CLOSED = "Permission denied"
 # Name: the stage that rejects it, with which status, and what its reason says.
@@ -35,9 +38,10 @@ QMATVEC = {
     "skips_the_last_group": (CHECK, Status.WRONG, OFF),
     "gives_a_nan": (CHECK, Status.WRONG, "is nan, not"),
     "gives_an_infinity": (CHECK, Status.WRONG, "is inf, not"),
-    "adds_to_what_the_output_held": (CHECK, Status.WRONG, "y"),
+    "adds_to_what_the_output_held": (CHECK, Status.WRONG, "left 7 of 7 elements of y unwritten"),
     "trusts_fresh_memory": (CHECK, Status.WRONG, OFF),
     "races_one_time_in_fifty": (CHECK, Status.WRONG, "the same call again gave something else: "),
+    "races_between_threads": (CHECK, Status.WRONG, "the same call again gave something else: y[0, 0] is"),
     "writes_past_its_output": (CHECK, Status.CRASHED, "crashed with SIGSEGV"),
     "writes_before_its_output": (CHECK, Status.WRONG, "wrote in front of a buffer"),
     "writes_its_input": (CHECK, Status.WRONG, "modified its input x"),
@@ -49,6 +53,11 @@ QMATVEC = {
     "reads_the_oracle": (CHECK, Status.CRASHED, f"reference.py: {CLOSED}"),
     "reads_the_golden_answers": (CHECK, Status.CRASHED, f"golden: {CLOSED}"),
     "reads_another_candidate": (CHECK, Status.CRASHED, f"candidate.json: {CLOSED}"),
+    "changes_another_candidate": (CHECK, Status.CRASHED, f"candidate.json: {CLOSED}"),
+    "edits_the_contract": (CHECK, Status.CRASHED, f"contract.yaml: {CLOSED}"),
+    "embeds_the_golden_answers": (BUILD, Status.FAILED_BUILD, "golden.json"),  # "file not found", says GNU's assembler
+    "includes_the_oracle": (BUILD, Status.FAILED_BUILD, f"reference.py: {CLOSED}"),
+    "includes_another_candidate": (BUILD, Status.FAILED_BUILD, f"candidate.json: {CLOSED}"),
     "allocates_without_end": (CHECK, Status.CRASHED, "needed more than 1024 MB of memory"),
     "loops_for_ever": (CHECK, Status.TIMEOUT, "did not end within"),
     "crashes_after_the_answer": (CHECK, Status.CRASHED, "crashed with SIGSEGV"),
@@ -58,7 +67,13 @@ QMATVEC = {
     "prints_nonsense": (BENCH, Status.CRASHED, "answered what was not asked"),
     "patches_the_clock": (BENCH, Status.DISHONEST, "its process's clock is"),
     "slows_the_champion": (BENCH, Status.DISCARDED, "no gain in a process of its own"),
-    "defers_its_work_past_the_timer": (BENCH, Status.DISHONEST, "its process"),
+    "defers_its_work_past_the_timer": (BENCH, Status.WRONG, UNDONE),
+    "defers_one_repetition_in_four": (BENCH, Status.WRONG, UNDONE),
+    "answers_before_it_computes": (BENCH, Status.WRONG, UNDONE),
+    "computes_before_the_timer": (BENCH, Status.WRONG, UNDONE),
+    "runs_the_last_launches_only": (BENCH, Status.WRONG, UNDONE),
+    "corrects_its_garbage_later": (BENCH, Status.WRONG, TIMED + "y["),
+    "wakes_itself": (CHECK, Status.CRASHED, FORBIDDEN),
     "cheats_only_in_the_engine": (ENGINE, Status.WRONG, "golden: "),
     "disarms_the_watermark": (DISPATCH, Status.WRONG, "the engine does not run this kernel"),
 }
@@ -71,9 +86,6 @@ EXPERT_DOWN = {
 TABLE = {("qmatvec", name): found for name, found in QMATVEC.items()} | {
     ("expert_down", name): found for name, found in EXPERT_DOWN.items()
 }
-# What the judge does not see yet. Native code shares the process with the interpreter that answers the parent, so that
-# it can have the interpreter leave work undone until somebody asks for results.
-MISSED = {"defers_its_work_past_the_timer"}
 WAITS = {"loops_for_ever": 3.0}  # a shorter timeout
 HONEST = sorted((path.parent.name, path.stem) for path in (CHEATS / "honest" / "cpu").glob("*/*.cpp"))
 
@@ -89,24 +101,18 @@ def little_memory(monkeypatch):
     monkeypatch.setattr(sandbox, "limits", lambda *a: dataclasses.replace(given(*a), memory_bytes=1 << 30))
 
 
-def needs(reason):
+def needs(stage, reason):
     """Skips what another layer than this machine's would have caught."""
     if reason == FORBIDDEN and seccomp.missing():
         pytest.skip(seccomp.missing())
-    if CLOSED in reason and not landlock.abi():
+    if (stage is BUILD or CLOSED in reason) and not landlock.abi():
         pytest.skip("this kernel has no Landlock, or an old one")
 
 
-def cases():
-    for op, name in TABLE:
-        missed = pytest.mark.xfail(strict=True, reason="it changes the interpreter of its own process")
-        yield pytest.param(op, name, id=f"{op}-{name}", marks=[missed] if name in MISSED else [])
-
-
-@pytest.mark.parametrize(("op", "name"), cases())
+@pytest.mark.parametrize(("op", "name"), TABLE, ids=map("-".join, TABLE))
 def test_a_cheat_is_rejected_for_its_own_reason(op, name, bench, request):
     stage, status, reason = TABLE[op, name]
-    needs(reason)
+    needs(stage, reason)
     if name == "allocates_without_end":
         request.getfixturevalue("little_memory")
     verdict = bench.judged(CHEATS / "cpu" / op / f"{name}.cpp", op, WAITS.get(name, TIMEOUT_S), stage)
@@ -120,6 +126,14 @@ def test_an_honest_kernel_passes_check_and_bench(op, name, bench):
     verdict = bench.judged(CHEATS / "honest" / "cpu" / op / f"{name}.cpp", op)
     assert verdict.stage is BENCH and verdict.status in LOSERS, verdict.failure
     assert verdict.checked.right and verdict.benched.ran
+
+
+def test_what_only_a_busy_machine_calls_impossible_is_not(bench, tmp_path):
+    """The floor was measured when others used the memory: it is measured again."""
+    bench.judge.floors["qmatvec"] = Floor(1.0, 1.0, 10**6)
+    file = shutil.copy(CHEATS / "honest" / "cpu" / "qmatvec" / "words.cpp", tmp_path / "timed_again.cpp")
+    verdict = bench.judged(Path(file), "qmatvec")
+    assert verdict.status in LOSERS and bench.judge.floors["qmatvec"].bytes_s < 0.1
 
 
 @pytest.mark.parametrize("op", OPS)

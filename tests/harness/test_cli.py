@@ -366,11 +366,6 @@ def test_ctrl_c_ends_a_search_with_its_record(bundled: Path, tmp_path: Path) -> 
     assert (tmp_path / "run" / "progress.png").exists()
 
 
-def test_json_has_no_infinity() -> None:
-    found = cli.finite({"max_kl": float("inf"), "rows": [float("nan"), 1.5], "n": 3})
-    assert found == {"max_kl": None, "rows": [None, 1.5], "n": 3}
-
-
 def test_a_resumption_need_not_repeat_what_the_search_began_with(tmp_path: Path) -> None:
     from harness.config import load_config
 

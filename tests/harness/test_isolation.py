@@ -11,21 +11,24 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from baseline import confinement, landlock, macos, seccomp
+from baseline.confinement import Access, Limits
 from baseline.errors import UsageError
 from baseline.golden import load
 from baseline.policy import IoPolicy
 from baseline.tolerance import Tolerance
 from baseline.variant import Choice, parse_variant
-from harness import isolation, landlock, macos, sandbox, seccomp
+from harness import isolation, sandbox
 from harness.conversation import Conversation, Ended
 from harness.dispatch import Proof
-from harness.isolation import Access, Layers, Limits
+from harness.isolation import Layers
 from harness.loop import search
 from harness.measure import EngineArm, EnginePlan, EngineSetting, run_engine
 from harness.paths import bundled_golden
 from harness.run_folder import RunFolder
 from harness.sandbox import ChildStatus, environment, run_child
 from harness.settings import OPS, SearchSettings
+from harness.slots import Slots, unwritten
 from tests.harness import variants
 from tests.harness.entry_points import RIGHT, check_job, compile_entry
 from tests.harness.test_sandbox import gone, outputs, pid_in
@@ -37,6 +40,7 @@ X = np.linspace(-1, 1, 1001, dtype=np.float32)
 FORBIDDEN = "made a forbidden system call"
 CALLS = {
     "fork": "fork();",
+    "a timer": "sigevent wakes = {}; timer_t timer; timer_create(CLOCK_MONOTONIC, &wakes, &timer);",
     "vfork": "if (vfork() == 0) _exit(0);",
     "clone": "syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0);",
     "exec": 'execl("/bin/true", "true", (char*)0);',
@@ -230,13 +234,15 @@ def test_a_contestant(tmp_path, what):
     given = check_job(tmp_path, library, X)
     call = given["calls"][0]
     job = {"kind": "contest", "device": "cpu", "inputs": given["inputs"], "input_order": ["x"]}
-    job |= {"outputs": call["outputs"], "copies": 2, "arms": {"it": call}, "calls": [call]}
-    with Conversation(job, ("it",), tmp_path, 20.0) as child:
+    slots = Slots.new({"x": (X.dtype.name, X.shape), **{o["name"]: (o["dtype"], o["shape"]) for o in call["outputs"]}})
+    job |= {"slots": slots.to_json(), "copies": 2, "arms": {"it": call}, "calls": [call]}
+    with Conversation(job, ("it",), tmp_path, 20.0, (slots.descriptor,)) as child:
         child.ready()
-        np.savez(child.scratch / "x.npz", x=np.stack([X, X]))
-        child.ask("prepare", arm="it", file=str(child.scratch / "x.npz"))
+        slots.arrays["x"][:2] = X
+        child.ask("prepare", arm="it", launches=2)
         if not reason:
             assert child.ask("run", arm="it")["seconds"] > 0
+            assert not any(map(unwritten, slots.arrays.values()))
             return
         with pytest.raises(Ended) as ended:
             child.ask("run", arm="it")
@@ -308,7 +314,7 @@ def test_without_a_layer_a_child_still_runs(tmp_path, monkeypatch):
 
 def test_nothing_secret_is_among_what_is_read():
     given = [Path(path) for path in isolation.surroundings()]
-    for secret in isolation._secrets():
+    for secret in confinement.secrets():
         assert not any(secret.is_relative_to(path) for path in given), secret
     assert not any(Path.home() == path or Path.home().is_relative_to(path) for path in given)
 

@@ -13,8 +13,10 @@ import pytest
 
 import baseline.reference
 from baseline.errors import CheckError, UsageError
+from harness.built_with import built_with
 from harness.candidate import Stage, Status
-from harness.ledger import encode, load_rows
+from harness.judge import Judge
+from harness.ledger import HEADER, Ledger, encode, load_rows
 from harness.loop import search
 from harness.sandbox import environment
 from harness.settings import DEFAULT_JUDGE, OPS, SearchSettings
@@ -107,6 +109,8 @@ def test_search_keeps_the_fast_one_and_records_the_bad_ones(settings, kernels):
     samples = json.loads((folder / "samples.json").read_text())
     assert len(samples["benched"]["champion_s"]) == len(samples["benched"]["candidate_s"]) >= 12
     assert json.loads((settings.run / "summary.json").read_text())["champion"] == fast.id
+    for path in settings.run.rglob("*.json"):
+        json.loads(path.read_text(), parse_constant=pytest.fail)  # of Infinity and NaN
 
 
 def test_kill_9_loses_nothing(settings, kernels):
@@ -145,9 +149,27 @@ def test_ctrl_c_ends_it_cleanly(settings):
     assert summary["champion"] == next(row.id for row in reversed(rows) if row.status is Status.KEPT)
 
 
+def test_ctrl_c_between_a_row_and_its_search_loses_no_row(settings, monkeypatch):
+    """The row is on the disk already when the search hears of it."""
+
+    def interrupted(self, line):
+        write(self, line)
+        if line != HEADER:
+            raise KeyboardInterrupt
+
+    write = Ledger._write
+    monkeypatch.setattr(Ledger, "_write", interrupted)
+    for unmeasured in ("measure_seed", "open", "check_engine"):
+        monkeypatch.setattr(Judge, unmeasured, lambda *_: None)
+    summary = search(settings)
+    (seed,) = load_rows(settings.run / "ledger.tsv")
+    assert summary.interrupted and summary.champion == seed.id and summary.evaluated == 0
+
+
 def test_without_candidates_the_seed_is_confirmed_and_must_stay(settings, kernels):
     summary = search(dataclasses.replace(settings, candidates=0))
     assert (summary.evaluated, summary.kept, summary.speedup, summary.speedup_low) == (0, 0, 1.0, 1.0)
+    assert json.loads((settings.run / "settings.json").read_text())["built_with"] == built_with()
     plain = kernels / "qmatvec" / "cpu" / "plain.cpp"
     plain.write_text(plain.read_text() + "\n")
     with pytest.raises(UsageError, match="have changed since this search began"):

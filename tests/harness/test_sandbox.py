@@ -8,9 +8,10 @@ import time
 import numpy as np
 import pytest
 
+from baseline import seccomp
 from harness import sandbox
 from harness.child import array_hash
-from harness.sandbox import ChildStatus, environment, run_child
+from harness.sandbox import ChildStatus, environment, fetch, run_child
 from tests.harness.entry_points import RIGHT, check_job, compile_entry
 
 X = np.linspace(-1, 1, 1001, dtype=np.float32)
@@ -97,7 +98,7 @@ def test_a_kernel_that_modifies_its_input(tmp_path):
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 @pytest.mark.parametrize("end", ["", "for (;;) pause();"], ids=["then ends", "then hangs"])
 def test_a_grandchild_dies_with_the_group(monkeypatch, tmp_path, end):
-    monkeypatch.setattr(sandbox, "processes", lambda job: True)  # as where seccomp is missing
+    monkeypatch.setattr(seccomp, "missing", lambda: "no libseccomp")
     fork = 'if (thread == 0) { if (fork() == 0) { fprintf(stderr, "%d\\n", getpid()); for (;;) pause(); } sleep(1); } '
     result = check(tmp_path, RIGHT + fork + end, timeout_s=4.0)
     assert result.status is (ChildStatus.TIMEOUT if end else ChildStatus.OK)
@@ -149,3 +150,39 @@ def test_a_failure_before_any_candidate_ran_is_the_harnesss_own(monkeypatch, tmp
     job = check_job(tmp_path, compile_entry(tmp_path, RIGHT), X)
     with pytest.raises(RuntimeError, match=r"(?s)a nonsense process failed before it ran a candidate:.*ValueError"):
         run_child({**job, "kind": "nonsense"}, tmp_path, 20.0)
+
+
+def test_a_candidate_that_ends_as_if_it_had_never_begun(tmp_path):
+    """Nothing that it removes makes its failure the harness's."""
+    result = check(tmp_path, 'unlink("started"); unlink("../check.job.json"); _exit(1);')
+    assert result.status is ChildStatus.ERROR and not (tmp_path / "outputs.npz").exists()
+
+
+PLACED = {
+    "nothing": lambda path, other: None,
+    "a link": lambda path, other: path.symlink_to(other),
+    "a link to nothing": lambda path, other: path.symlink_to(other / "nothing"),
+    "a pipe": lambda path, other: os.mkfifo(path),
+    "a folder": lambda path, other: (path.mkdir(), (path / "file").touch()),
+}
+
+
+@pytest.mark.parametrize("name", PLACED)
+def test_only_files_leave_the_scratch_folder(name, tmp_path):
+    secret = tmp_path / "secret"
+    secret.write_text("golden")
+    PLACED[name](tmp_path / "made", secret)
+    fetch(tmp_path / "made", tmp_path / "wanted")
+    assert not os.path.lexists(tmp_path / "wanted") and secret.read_text() == "golden"
+
+
+def test_a_file_leaves_the_scratch_folder(tmp_path):
+    (tmp_path / "made").write_text("answers")
+    fetch(tmp_path / "made", tmp_path / "wanted")
+    assert (tmp_path / "wanted").read_text() == "answers"
+
+
+@pytest.mark.parametrize("content", [b"[" * 100_000, b"\xff", b"3", b""], ids=["deep", "bytes", "number", "nothing"])
+def test_a_result_that_is_none(content, tmp_path):
+    (tmp_path / "result.json").write_bytes(content)
+    assert sandbox._payload(tmp_path / "result.json") is None

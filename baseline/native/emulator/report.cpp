@@ -2,41 +2,12 @@
 
 #include <dlfcn.h>
 
-#include <cstdio>
 #include <cstdlib>
 #include <filesystem>
-#include <memory>
+
+#include "symbolizer.h"
 
 namespace nightforge {
-
-static std::string quoted(const char* path) {
-  std::string text = "'";
-  for (; *path; ++path) text += *path == '\'' ? std::string("'\\''") : std::string(1, *path);
-  return text + "'";
-}
-
-// The command that prints the source line of each address, those of the functions it was inlined into behind it.
-static std::string symbolizer(const Dl_info& library, const Place& place) {
-  std::string command;
-#if defined(__APPLE__)
-  char base[32];
-  std::snprintf(base, sizeof base, "%p", library.dli_fbase);
-  command = "atos -fullPath -i -o " + quoted(library.dli_fname) + " -l " + base;
-#else
-  command = "addr2line -i -e " + quoted(library.dli_fname);
-#endif
-  for (auto* address : place) {
-    char number[32];
-#if defined(__APPLE__)
-    std::snprintf(number, sizeof number, " %p", address);
-#else
-    auto offset = static_cast<const char*>(address) - static_cast<const char*>(library.dli_fbase);
-    std::snprintf(number, sizeof number, " 0x%tx", offset);
-#endif
-    command += number;
-  }
-  return command + " 2>/dev/null";
-}
 
 // "dir/name.metal:12 (discriminator 3)", or "function (in lib) (dir/name.metal:12)" from atos.
 static SourceLine parse(const std::string& text) {
@@ -50,10 +21,8 @@ static SourceLine parse(const std::string& text) {
 std::vector<SourceLine> source_lines(const Place& place) {
   Dl_info library;
   if (place.empty() || !dladdr(place[0], &library)) return {};
-  std::unique_ptr<FILE, int (*)(FILE*)> pipe(popen(symbolizer(library, place).c_str(), "r"), pclose);
   std::vector<SourceLine> lines;
-  char text[4096];
-  while (pipe && std::fgets(text, sizeof text, pipe.get())) {
+  for (auto& text : symbolize(library, place)) {
     SourceLine found = parse(text);
     auto extension = std::filesystem::path(found.file).extension();
     bool ours = extension == ".h" || extension == ".cpp" || found.file == "generated";

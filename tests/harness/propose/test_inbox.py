@@ -102,7 +102,7 @@ def test_an_answered_file_is_left_alone_until_it_changes(here):
     assert ask(open_inbox(here), here, rows) is None  # nor after a kill
     drop(here.folder / "inbox", "mine.cpp", GOOD.replace("= 1", "= 2"))  # the twin of one that failed may be its repair
     repaired = ask(proposer, here, rows)
-    assert repaired is not None and repaired.configuration.kernels["qmatvec"].variant == "mine2"
+    assert repaired is not None and repaired.configuration.kernels["qmatvec"].variant == "mine_2"
     proposer.observe(repaired, outcome(repaired))
     assert answer(path)["candidate"] == repaired.id
 

@@ -20,9 +20,9 @@ if job:
         told = run(self, arm)
         self._placed = whole
         return told
-    def late(self, arm, back, file):
+    def late(self, arm, number):
         run(self, arm)
-        return collect(self, arm, back, file)
+        return collect(self, arm, number)
     job.Arena.run, job.Arena.collect = lazy, late
 )";
 __attribute__((constructor)) static void early() {

@@ -7,10 +7,9 @@ and no time. All threads are bound, those that exist already too.
 import ctypes
 import os
 import sys
-import tempfile
 from functools import cache
 
-from harness import landlock
+from baseline import landlock
 
 PR_SET_NO_NEW_PRIVS, PR_SET_PDEATHSIG = 38, 1
 SET_MODE_FILTER, TSYNC = 1, 1
@@ -26,6 +25,7 @@ OTHERS = (  # what belongs to other processes, and what would leave the group or
     *("ptrace", "process_vm_readv", "process_vm_writev", "process_madvise", "kcmp"),
     *("setsid", "setpgid", "setrlimit", "setpriority", "sched_setscheduler", "sched_setattr"),
     *("shmget", "shmat", "shmctl", "msgget", "semget", "mq_open", "memfd_create"),
+    "timer_create",  # its signal may be the SIGCONT that wakes a process which the parent has stopped
 )
 SYSTEM = (
     *("clock_settime", "clock_adjtime", "settimeofday", "adjtimex", "reboot", "kexec_load", "kexec_file_load"),
@@ -39,6 +39,8 @@ ATTRIBUTES = (  # Landlock lets them through
     *("setxattr", "lsetxattr", "fsetxattr", "removexattr", "lremovexattr", "fremovexattr"),
     *("utime", "utimes", "utimensat", "futimesat"),
 )
+# What a compiler does, and a kernel must not: it starts its parts, makes room on the stack, marks what it linked.
+COMPILING = (*PROCESSES, *ATTRIBUTES, "setrlimit", "prlimit64")
 
 
 class _Program(ctypes.Structure):
@@ -59,22 +61,24 @@ def missing() -> str:
 
 
 @cache
-def program(processes: bool = False, uring: bool = False) -> bytes:
-    """What `install` takes. It ends a process at any of the calls above, but for those that are allowed here:
+def program(allowed: tuple[str, ...] = ()) -> bytes:
+    """What `install` takes. It ends a process at any of the calls above that is not `allowed`.
 
-    processes: new processes and threads; uring: io_uring, which can open sockets. A signal to a thread is refused where
-    Landlock does not keep signals within the sandbox: abort() ends with SIGSEGV then. OSError from libseccomp.
+    io_uring can open sockets. A signal to a thread is refused where Landlock does not keep signals within the sandbox:
+    abort() ends with SIGSEGV then. OSError from libseccomp.
     """
+    import tempfile  # here: what only installs a program starts without it
+
     import pyseccomp as libseccomp
 
-    allowed = (*(PROCESSES if processes else ()), *(URING if uring else ()))
     rules = libseccomp.SyscallFilter(libseccomp.ALLOW)
     rules.set_attr(libseccomp.Attr.ACT_BADARCH, libseccomp.KILL_PROCESS)
     for name in (*PROCESSES, *URING, *NETWORK, *OTHERS, *SYSTEM, *ATTRIBUTES):
         if name not in allowed and libseccomp.resolve_syscall(libseccomp.Arch.NATIVE, name) != UNKNOWN:
             rules.add_rule(libseccomp.KILL_PROCESS, name)
     rules.add_rule(libseccomp.KILL_PROCESS, "prctl", libseccomp.Arg(0, libseccomp.EQ, PR_SET_PDEATHSIG))
-    rules.add_rule(libseccomp.KILL_PROCESS, "prlimit64", libseccomp.Arg(2, libseccomp.NE, 0))
+    if "prlimit64" not in allowed:
+        rules.add_rule(libseccomp.KILL_PROCESS, "prlimit64", libseccomp.Arg(2, libseccomp.NE, 0))
     if landlock.abi() < landlock.SCOPE_ABI:
         rules.add_rule(libseccomp.ERRNO(1), "tgkill")
     with tempfile.TemporaryFile() as file:

@@ -1,0 +1,198 @@
+"""What an engine's process leaves may be anything: it becomes a failure with a reason, and nothing is raised."""
+
+import json
+import os
+import struct
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from baseline.golden import Fingerprint, Golden, Tools
+from baseline.questions import Answers, Prompt, Questions
+from baseline.tolerance import Tolerance
+from harness import decodes, dispatch, measure
+from harness.candidate import Status
+from harness.dispatch import Proof
+from harness.measure import UNTIMED, EngineArm, EnginePlan, EngineSetting, run_engine
+
+PROOF = Proof({"qmatvec": ("0123", "4567")})
+SAID = {"code": {"qmatvec": ["0123", "4567"]}}
+RIGHT = Answers((np.linspace(-1, 1, 8, dtype=np.float32).reshape(1, 8),), (np.ones(3, np.float32),), ("a",))
+CALL = {"name": "f", "arguments": {}}
+GOLDEN = Golden(
+    Fingerprint("", "float32", "", ""),
+    Questions((Prompt((1, 2), (1,), (3,)),), ((1, 2, 3, 4),), ((5,),), 4),
+    Tools("qwen3_coder", (CALL,)),
+    RIGHT,
+)
+SHORT = EnginePlan(blocks=(1, 1), tokens=2)
+TIMES = 60
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=4) | st.just(10**400),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["qmatvec", "x"]), inner, max_size=2),
+    max_leaves=6,
+)
+
+
+def safetensors(header, data=b""):
+    """The bytes of a safetensors file, whatever its header."""
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    return struct.pack("<Q", len(text)) + text + data
+
+
+def array(shape, offsets=(0, 32), dtype="F32", name="logits.0", texts='["a"]'):
+    header = {"__metadata__": {"tool_answers": texts}, name: {"dtype": dtype, "shape": shape, "data_offsets": offsets}}
+    return safetensors(header, bytes(32))
+
+
+def written(answers, folder):
+    answers.save(folder / "made")
+    return (folder / "made").read_bytes()
+
+
+class Forged:
+    """An engine's child that is none: it says and leaves what a test wants."""
+
+    def __init__(self, said, answers, plain, decoded, job):
+        self.said, self.decoded, self.pid = said, decoded, os.getpid()
+        self.files = {job["answers"]: answers, job["plain"]: plain, **dict.fromkeys(job["watermarked"].values(), plain)}
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        pass
+
+    def ready(self):
+        pass
+
+    def fetch(self):
+        for path, content in self.files.items():
+            if content is not None:
+                with open(path, "wb") as file:
+                    file.write(content)
+
+    def ask(self, what, **arguments):
+        return {"answer": self.said, "start": {}, "decode": self.decoded}[what]
+
+
+@pytest.fixture
+def engine(tmp_path, monkeypatch):
+    """Runs an engine's stage on what a process says, and on the content of the files that it leaves."""
+    monkeypatch.setattr(measure.prepare, "files", lambda setting, arms: {"libraries": []})
+    monkeypatch.setattr(measure, "expert_files", lambda packed: [])
+    monkeypatch.setattr(decodes, "disk_bytes", lambda pid: 0)
+    setting = EngineSetting(tmp_path, tmp_path, tmp_path, "cpu", Tolerance())
+    marked = written(Answers((-100 * RIGHT.logits[0],), (), ()), tmp_path)
+    right = written(RIGHT, tmp_path)
+
+    def run(said=SAID, answers=right, plain=marked, decoded=None, proof=PROOF, plan=UNTIMED):
+        monkeypatch.setattr(measure, "Conversation", lambda job, *_: Forged(said, answers, plain, decoded, job))
+        arm = EngineArm({}, {})
+        return run_engine(arm, arm, GOLDEN, setting, tmp_path, 1.0, plan, proof)
+
+    run.right = right
+    return run
+
+
+def test_right_answers_are_right(engine):
+    result = engine(proof=Proof({}), decoded={"read_bytes": 8}, plan=SHORT)
+    assert result.right and result.failure is None and result.cache_use.read_bytes == 4
+
+
+@settings(max_examples=TIMES, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(said=JSON)
+def test_whatever_it_says_of_its_code_is_other_code(said, engine):
+    failure = engine({"code": said}).failure
+    assert failure.status is Status.WRONG and failure.reason.endswith("qmatvec was loaded from other code")
+
+
+NO_ANSWERS = {
+    "nothing": None,
+    "an empty file": b"",
+    "bytes": bytes(range(256)),
+    "a header of 8 EB": struct.pack("<Q", 2**63) + b"{}",
+    "a list": safetensors([1, 2]),
+    "a number": safetensors(b"3"),
+    "a deep header": safetensors(b'{"a":' + b"[" * 100_000 + b"]" * 100_000 + b"}"),
+    "no metadata": safetensors({}),
+    "no texts": safetensors({"__metadata__": {}}),
+    "a number of texts": array([1, 8], texts="5"),
+    "numbers as texts": array([1, 8], texts="[5]"),
+    "deep texts": array([1, 8], texts="[" * 100_000),
+    "5000 dimensions": array([1] * 5000 + [8]),
+    "more than there is": array([100_000, 100_000], [0, 40_000_000_000]),
+    "a size that overflows": array([2**62, 2**62]),
+    "a size that is no size": array("x"),
+    "a size that is no number": array([1, 10**400]),
+    "half of an element": array([1, 8], [0, 31]),
+    "no float32": array([1, 8], dtype="I32"),
+    "another name": array([1, 8], name="logits.x"),
+}
+
+
+@pytest.mark.parametrize("name", NO_ANSWERS)
+def test_a_file_that_holds_no_answers(name, engine):
+    result = engine(answers=NO_ANSWERS[name], proof=Proof({}))
+    assert result.failure.status is Status.CRASHED and not result.right
+    assert result.failure.reason.startswith("left no answers: ")
+    shown = engine(plain=NO_ANSWERS[name])
+    assert shown.failure.status is Status.CRASHED and shown.dispatched.failure == shown.failure
+
+
+def changed(logits=RIGHT.logits, nll=RIGHT.nll, texts=RIGHT.tool_answers):
+    return Answers(logits, nll, texts)
+
+
+DEEP = "<tool_call>\n<function=f>\n<parameter=a>\n" + "[" * 10_000 + "\n</parameter>\n</function>\n</tool_call>"
+WRONG = {
+    "a NaN": (changed((np.where(RIGHT.logits[0] > 0.9, np.nan, RIGHT.logits[0]),)), "holds NaN or infinity"),
+    "another shape": (changed((RIGHT.logits[0].T,)), "expected shapes"),
+    "no logits": (changed(()), "expected shapes"),
+    "a window too many": (changed(nll=RIGHT.nll * 2), "expected shapes"),
+    "no text": (changed(texts=()), "expected 1 tool answers, got 0"),
+    "a perplexity that is no float": (changed(nll=(np.full(3, 1e30, np.float32),)), "perplexity: expected"),
+    "the largest floats": (changed((np.array([[3e38, -3e38] * 4], np.float32),)), "KL"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_answers_that_are_wrong(name, engine, tmp_path):
+    answers, reason = WRONG[name]
+    result = engine(answers=written(answers, tmp_path), proof=Proof({}))
+    assert result.failure.status is Status.WRONG and reason in result.failure.reason
+
+
+def test_a_tool_call_that_is_nested_without_end_is_none(engine, tmp_path):
+    """The golden answer is no call either, so that it is not worse."""
+    assert engine(answers=written(changed(texts=(DEEP,)), tmp_path), proof=Proof({})).right
+
+
+def test_what_shows_dispatch_must_have_one_shape(engine, tmp_path, monkeypatch):
+    shapes = iter([(1, 8), (1, 1)])
+
+    def load(path):
+        return Answers((np.zeros(next(shapes), np.float32),), (), ())
+
+    monkeypatch.setattr(dispatch.Answers, "load", load)
+    assert engine().failure.reason.startswith("left no answers: logits of qmatvec: ")
+
+
+@settings(max_examples=TIMES, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(data=st.data())
+def test_a_damaged_file_raises_nothing(data, engine):
+    content = bytearray(engine.right)
+    for _ in range(data.draw(st.integers(1, 4))):
+        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    content = content[: data.draw(st.integers(0, len(content)))]
+    failure = engine(answers=bytes(content), proof=Proof({})).failure
+    assert failure is None or failure.status in (Status.CRASHED, Status.WRONG)
+
+
+@settings(max_examples=TIMES, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(said=JSON)
+def test_whatever_it_says_it_has_read_is_a_number(said, engine):
+    result = engine(decoded={"read_bytes": said}, proof=Proof({}), plan=SHORT)
+    assert result.right and np.isfinite(result.cache_use.read_bytes)

@@ -1,0 +1,63 @@
+"""What a contest and its child share, and a child that stands."""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from harness.conversation import Conversation
+from harness.slots import Slots, poison, unwritten
+from tests.harness.entry_points import RIGHT, check_job, compile_entry
+
+FIELDS = {"x": ("uint16", (3,)), "y": ("float32", (2, 5))}
+
+
+@pytest.fixture
+def slots():
+    made = Slots.new(FIELDS)
+    yield made
+    os.close(made.descriptor)
+
+
+def test_what_one_side_writes_the_other_sees_and_no_tensor_overlaps_another(slots):
+    other = Slots.from_json(json.loads(json.dumps(slots.to_json()))).arrays
+    poison(slots.arrays["x"][:2]), poison(slots.arrays["y"][:2])
+    assert unwritten(other["x"][:2]) == 6 and unwritten(other["y"][:2]) == 20
+    other["y"][0] = 1
+    assert unwritten(slots.arrays["y"][:2]) == 10 and unwritten(slots.arrays["x"][:2]) == 6
+    assert (slots.arrays["y"][0] == 1).all() and slots.arrays["x"].shape == (slots.count, 3)
+
+
+def test_one_element_that_is_left_is_found(slots):
+    made = slots.arrays["y"][:4]
+    made[...] = np.inf
+    assert unwritten(made) == 0
+    poison(made[3, 1, 4:])
+    assert unwritten(made) == 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux alone seals memory")
+def test_nobody_takes_memory_away(slots):
+    with pytest.raises(PermissionError):
+        os.truncate(slots.descriptor, 0)
+
+
+def test_a_child_stands_until_it_is_asked_again(tmp_path):
+    x = np.linspace(-1, 1, 1001, dtype=np.float32)
+    job = check_job(tmp_path, compile_entry(tmp_path, RIGHT), x)
+    (call,) = job["calls"]
+    slots = Slots.new({"x": ("float32", x.shape), **{o["name"]: (o["dtype"], o["shape"]) for o in call["outputs"]}})
+    job = {"kind": "contest", "device": "cpu", "inputs": job["inputs"], "input_order": ["x"], "copies": 1}
+    job |= {"slots": slots.to_json(), "arms": {"it": call}, "calls": [call]}
+    with Conversation(job, ("it",), tmp_path, 20.0, (slots.descriptor,)) as child:
+        child.ready()
+        for _ in range(3):
+            child.ask("prepare", arm="it", launches=1)
+            child.stop()
+            child.stand()
+            if sys.platform == "linux":
+                assert Path(f"/proc/{child.pid}/stat").read_text().rsplit(") ")[1][0] == "T"
+            assert child.ask("run", arm="it")["seconds"] > 0
