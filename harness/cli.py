@@ -120,7 +120,7 @@ def parser() -> argparse.ArgumentParser:
     one = _add(
         verbs, "evaluate", "one kernel file through the judge: is it right, and how much faster?", commands.evaluate
     )
-    one.add_argument("file", metavar="FILE", help="a variant; exit status 3 when a stage finds it wrong, 0 otherwise")
+    one.add_argument("file", metavar="FILE", help="a variant; exit status 3 when a stage finds it wrong, else 0")
     again = _add(verbs, "verify", "a search's winner again, from its record alone, on this machine", commands.verify)
     again.add_argument("run_folder", metavar="RUN", help="the folder of a search")
     use = _add(verbs, "apply", "make a search's winner the default of its target and model here", commands.apply)

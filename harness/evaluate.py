@@ -39,23 +39,13 @@ def evaluate(
         settings = dataclasses.replace(settings, kernels=kernels, run=Path(scratch))
         shelf = Shelf(usable_variants(settings, target), target, kernels)
         try:
-            variant = put(text, name, shelf)
+            header, _ = split(text)
+            variant = shelf.add(str(header.get("op")), name, text)
         except UsageError as error:
             return unsound(str(error).replace(f"{kernels}/", ""))
         settings = dataclasses.replace(settings, ops=(variant.op,))
         judge = Judge(settings, target, shelf, observer, Path(scratch))
         return _judged(judge, shelf, variant, standing)
-
-
-def put(text: str, name: str, shelf: Shelf) -> Variant:
-    """The text as a variant on the shelf. UsageError when it is none for its ops and its target."""
-    header, _ = split(text)
-    op, target = header.get("op"), header.get("target")
-    if not isinstance(op, str) or op not in OPS:
-        raise UsageError(f"op is {op!r}; it may be {', '.join(OPS)}")
-    if target != shelf.target:
-        raise UsageError(f"target is {target!r}, not {shelf.target}")
-    return shelf.add(op, name, text)
 
 
 def copy_kernels(settings: SearchSettings, standing: Mapping[str, Choice], folder: Path) -> None:
@@ -71,13 +61,14 @@ def copy_kernels(settings: SearchSettings, standing: Mapping[str, Choice], folde
 
 def _judged(judge: Judge, shelf: Shelf, variant: Variant, standing: Mapping[str, Choice]) -> Answer:
     seal, began = Seal(judge.settings), time.monotonic()
-    seed = seed_candidate(judge.variants, judge.settings.io)
+    seed = seed_candidate(shelf, judge.settings.io)
     champion = _champion(seed, shelf, standing)
     candidate = _candidate(champion, shelf, variant)
-    judge.measure_seed(seed, (variant.op,))
-    judge.open(champion, (variant.op,))
-    verdict = judge.evaluate(candidate, champion, writable(judge.scratch / "candidate"))
-    seal.check(thoroughly=True)
+    with seal.speaks_first():
+        judge.measure_seed(seed, (variant.op,))
+        judge.open(champion, (variant.op,))
+        verdict = judge.evaluate(candidate, champion, writable(judge.scratch / "candidate"))
+        seal.check(thoroughly=True)
     seconds = time.monotonic() - began
     return of_row(to_row(candidate, verdict, seconds, seconds))
 

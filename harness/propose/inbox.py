@@ -62,7 +62,8 @@ class Inbox(Proposer):
                     self._answer_again(path, digest, variant.op, spec, history)
                     continue
             except UsageError as error:
-                _answer(path, digest, unsound(str(error)))
+                reason = str(error).replace(f"{self._shelf.kernels}/", "")  # where the run keeps it is of no use
+                _answer(path, digest, unsound(reason))
                 continue
             candidate = self._candidate(variant, spec, history.champion)
             self._files[candidate.id] = path, digest

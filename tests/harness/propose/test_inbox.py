@@ -64,7 +64,7 @@ def test_a_failure_is_answered_with_the_line(here):
         (GOOD.replace("op: qmatvec", "op: gated_delta_step"), "this search changes expert_down, qmatvec"),
         (GOOD.replace("op: qmatvec", "op: [qmatvec]"), "op is ['qmatvec']"),
         (GOOD.replace("target: cpu", "target: metal"), "this search is for cpu"),
-        (GOOD.replace('"ROWS"', '"rows"'), "capital name"),
+        (GOOD.replace('"ROWS"', '"rows"'), "variant qmatvec/cpu/mine.cpp: tunable rows must have a capital name"),
         (GOOD.replace("y[0] = 1;", ";"), "same as plain"),
         (text("qmatvec", "plain", {"THREADS": [2, 1]}, ";"), "that the search started from"),
         ("\0" * 30, "must start with a header"),
@@ -102,7 +102,7 @@ def test_an_answered_file_is_left_alone_until_it_changes(here):
     assert ask(open_inbox(here), here, rows) is None  # nor after a kill
     drop(here.folder / "inbox", "mine.cpp", GOOD.replace("= 1", "= 2"))  # the twin of one that failed may be its repair
     repaired = ask(proposer, here, rows)
-    assert repaired is not None and repaired.configuration.kernels["qmatvec"].variant == "mine2"
+    assert repaired is not None and repaired.configuration.kernels["qmatvec"].variant == "mine_2"
     proposer.observe(repaired, outcome(repaired))
     assert answer(path)["candidate"] == repaired.id
 

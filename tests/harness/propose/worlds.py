@@ -6,10 +6,10 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from baseline.variant import Choice, parse_variant
 from harness import targets
-from harness.candidate import Candidate, Configuration, KernelSpec, Status, changed_part, identify
+from harness.candidate import Candidate, Status, changed_part
 from harness.ledger import Ledger, Row
+from harness.loop import seed_candidate
 from harness.propose.base import History, Proposer
 from harness.propose.inbox import Inbox
 from harness.propose.mutate import Mutate
@@ -52,17 +52,13 @@ def text(op: str, name: str, tunables: dict, body: str) -> str:
 
 def world(folder: Path) -> World:
     """One with the plain kernels alone; the same one again when the folder holds one already."""
-    kernels, variants = folder / "kernels", {}
+    kernels = folder / "kernels"
     for op in OPS:
         (kernels / op / "cpu").mkdir(parents=True, exist_ok=True)
         shutil.copy(KERNELS / op / "contract.yaml", kernels / op)
         (kernels / op / "cpu" / "plain.cpp").write_text(text(op, "plain", PLAIN, ";"))
-        paths = sorted((kernels / op / "cpu").glob("*.cpp"))
-        variants[op] = {path.stem: parse_variant(path) for path in paths}
-    specs = {op: KernelSpec("plain", Choice.defaults(variants[op]["plain"]).tunables) for op in OPS}
-    configuration = Configuration(specs, DEFAULT_IO)
-    seed = Candidate(identify(configuration, variants), "", "seed", "the plain kernels", configuration, "")
-    return World(folder, Shelf(variants, targets.here("cpu"), kernels), seed)
+    shelf = Shelf({op: {} for op in OPS}, targets.here("cpu"), kernels)
+    return World(folder, shelf, seed_candidate(shelf, DEFAULT_IO))
 
 
 def furnish(here: World) -> None:
