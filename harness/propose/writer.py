@@ -38,14 +38,19 @@ class Writer:
         self._ops = [part for part in parts if part != IO]
 
     def write(self, parent: Candidate, parts: Sequence[str], history: History) -> bool:
-        """Writes the variant that promises most, for an op among `parts`, unless tuning promises more.
+        """Writes the variant that promises most, for an op among `parts`, unless tuning promises more. With all that
+        applies each op begins: it goes farthest, and what it would be better without shows later.
 
         Whether one was written. It is the shelf's then, and is proposed as any other variant.
         """
         bandit = self.bandit(history.rows)
         drafts = [draft for op in self._ops if op in parts for draft in self._drafts(op, parent, history)]
-        best = max(drafts, key=lambda draft: bandit.score(self._arm(draft.op, draft.kind)), default=None)
-        if best is None or bandit.score(self._arm(best.op, best.kind)) < bandit.score(TUNING):
+
+        def promise(draft: Draft) -> float:
+            return math.inf if draft.kind == WHOLE else bandit.score(self._arm(draft.op, draft.kind))
+
+        best = max(drafts, key=promise, default=None)
+        if best is None or promise(best) < bandit.score(TUNING):
             return False
         self._shelf.add(best.op, best.kind, best.text)
         return True
