@@ -233,6 +233,20 @@ def _search_fields(summary: "Summary", chart: Path | None, table: Path, config: 
     return summary.to_json() | {"proposer": config.proposer.name, **files}
 
 
+def proposer_settings(config: Config) -> "ProposerSettings":
+    """The proposer that a configuration asks for. UsageError for what it cannot be."""
+    from harness.propose.claude.settings import ClaudeSettings
+    from harness.proposers import ProposerSettings
+
+    given = asdict(config.proposer)
+    claude = None
+    if given["name"] == "claude":
+        own = {field.name: given[field.name] for field in fields(ClaudeSettings)}
+        claude = ClaudeSettings(**own | {"paper": Path(own["paper"]) if own["paper"] else None})
+    folder, record = (Path(path) if path else None for path in (given["folder"], given["record"]))
+    return ProposerSettings(given["name"], claude, folder, given["patience_s"] or 0.0, record)
+
+
 def search_settings(arguments: Namespace, config: Config) -> "SearchSettings":
     """The search that a configuration asks for. UsageError for what it cannot be."""
     from harness.models import golden_folder, packed_model
@@ -251,6 +265,7 @@ def search_settings(arguments: Namespace, config: Config) -> "SearchSettings":
         cache=cache_folder() / "build",
         golden=golden_folder(config.golden, packed.fingerprint, packed.bundled),
         target=config.target.name,
+        proposer=proposer_settings(config),
         ops=chosen_ops(config, (*OPS, "io")),
         io=asdict(config.io),
         judge=asdict(config.judge),

@@ -39,11 +39,28 @@ class Named:
 
 
 @dataclass
+class Proposer:
+    """A file of conf/proposer: None for what the chosen one has no use for."""
+
+    name: str = ""
+    model: str | None = None
+    base_url: str | None = None
+    paper: str | None = None
+    max_usd: float | None = None
+    max_tokens: int | None = None
+    repairs: int | None = None
+    patience_s: float | None = None
+    batch: bool | None = None
+    folder: str | None = None
+    record: str | None = None
+
+
+@dataclass
 class Config:
     """Types of conf/config.yaml, which says what each option means; the values are there."""
 
     target: Named = field(default_factory=Named)
-    proposer: Named = field(default_factory=Named)
+    proposer: Proposer = field(default_factory=Proposer)
     io: Io = field(default_factory=Io)
     judge: Judge = field(default_factory=Judge)
     model: str = ""

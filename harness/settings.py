@@ -45,6 +45,7 @@ class SearchSettings:
     cache: Path
     golden: Path
     target: str = "cpu"
+    proposer: ProposerSettings = ProposerSettings()
     ops: tuple[str, ...] = (*OPS, "io")
     io: Mapping[str, int | str] = field(default_factory=lambda: DEFAULT_IO)
     judge: Mapping[str, float] = field(default_factory=lambda: DEFAULT_JUDGE)

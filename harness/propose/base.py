@@ -1,4 +1,4 @@
-"""What every proposer is: two methods."""
+"""What every proposer is."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from harness.candidate import Candidate, KernelSpec
 from harness.ledger import Row
+from harness.propose.claude.event import Spent
 
 
 @dataclass(frozen=True)
@@ -46,3 +47,10 @@ class Proposer(ABC):
     @abstractmethod
     def withdraw(self, candidate: Candidate) -> None:
         """Is told that a candidate that it proposed will not be judged."""
+
+    def spent(self, candidate: Candidate) -> Spent | None:
+        """What a candidate that it proposed took of a language model; None where none was asked."""
+        return None
+
+    def close(self) -> None:
+        """The search is over."""
