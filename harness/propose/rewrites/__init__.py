@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from harness.propose.rewrites.cpu_inputs import BytesOfInput, MaskInPlace, PermuteValues, PrefetchWords
 from harness.propose.rewrites.cpu_order import CutIntoPieces, OneMatrixAtATime
 from harness.propose.rewrites.cpu_products import FactorGroups, StageInput
+from harness.propose.rewrites.cpu_registers import KeepInRegisters
 from harness.propose.rewrites.cpu_rows import SeveralRows
 from harness.propose.rewrites.cpu_vectors import FuseLoops, PrefetchElements, Vectorise
 from harness.propose.rewrites.kernel import Kernel
@@ -28,6 +29,7 @@ ALL: Sequence[Rewrite] = (
     FuseLoops(),
     Vectorise(),
     PrefetchElements(),
+    KeepInRegisters(),
     SeveralRows(),
     FactorGroups(),
     SimdGroupPerOutput(),
