@@ -11,6 +11,7 @@ from harness.candidate import IO, Candidate, identify
 from harness.judge import Judge
 from harness.ledger import Row
 from harness.propose.base import History, Proposer
+from harness.propose.claude.event import Spent
 
 Variants = Mapping[str, Mapping[str, Variant]]
 
@@ -28,6 +29,10 @@ class Queue:
         """Tells the proposer what became of the candidate that was taken last."""
         if self._taken is not None:
             self._proposer.observe(self._taken, row)
+
+    def spent(self) -> Spent | None:
+        """What was spent on the candidate that was taken last."""
+        return self._proposer.spent(self._taken) if self._taken is not None else None
 
     def peek(self, champion: Candidate, rows: Sequence[Row], current: Candidate) -> Candidate | None:
         """What will most likely come after `current`, which is not judged yet."""

@@ -5,7 +5,7 @@ import sys
 import time
 from argparse import Namespace
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from harness.bench.run import BenchSettings
     from harness.confirm import Summary
     from harness.models import PackedModel
+    from harness.propose.settings import ProposerSettings
     from harness.settings import SearchSettings
 
 
@@ -236,7 +237,7 @@ def _search_fields(summary: "Summary", chart: Path | None, table: Path, config: 
 def proposer_settings(config: Config) -> "ProposerSettings":
     """The proposer that a configuration asks for. UsageError for what it cannot be."""
     from harness.propose.claude.settings import ClaudeSettings
-    from harness.proposers import ProposerSettings
+    from harness.propose.settings import ProposerSettings
 
     given = asdict(config.proposer)
     claude = None

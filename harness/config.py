@@ -90,7 +90,8 @@ class Config:
 
 # Lines of a message that say where in Hydra it went wrong.
 DETAILS = ("full_key", "object_type", "reference_type", "Config search", "provider=", "See http")
-TEXT = ("prompt", "model", "golden", "configuration", "run", "slice", "out")
+OF_PROPOSER = ("proposer.base_url", "proposer.paper", "proposer.folder", "proposer.record")
+TEXT = ("prompt", "model", "golden", "configuration", "run", "slice", "out", *OF_PROPOSER)
 DTYPES = ("float32", "bfloat16", "float16")
 
 
@@ -126,7 +127,8 @@ def load_config(overrides: Sequence[str]) -> Config:
     except (HydraException, OmegaConfBaseException) as error:
         raise UsageError(_explain(error, overrides)) from None
     for name, value in text.items():
-        setattr(config, name, None if value == "null" else value)
+        *group, key = name.split(".")
+        setattr(getattr(config, group[0]) if group else config, key, None if value == "null" else value)
     return _checked(config)
 
 

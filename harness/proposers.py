@@ -1,69 +1,40 @@
 """Which proposer a search has, and how it is put together."""
 
+import platform
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from baseline.errors import UsageError
-from harness.events import Events
+from baseline.probe import cores, memory_read
+from baseline.targets import cpu
+from harness.doctor import VECTORS
 from harness.ledger import Ledger
 from harness.propose.admission import refusal
 from harness.propose.base import Proposer
 from harness.propose.claude.make import Search, make_claude
-from harness.propose.claude.settings import ClaudeSettings
 from harness.propose.inbox import Inbox
 from harness.propose.mutate import Mutate
 from harness.propose.random import Random
 from harness.propose.replay import Replay
+from harness.propose.settings import ProposerSettings
 from harness.propose.writer import Writer
 from harness.refutations import matching
 from harness.run_folder import RunFolder
+from harness.settings import SearchSettings
 from harness.shelf import Shelf
 from harness.study import Study
-
-NAMES = ("mutate", "claude", "inbox", "replay", "random")
-
-
-@dataclass(frozen=True)
-class ProposerSettings:
-    """The chosen file of conf/proposer. Raises UsageError for a name that is none, or for what that one lacks.
-
-    claude: its settings. folder: the inbox; patience_s: how long an empty one is watched. record: the run that is
-    replayed.
-    """
-
-    name: str = NAMES[0]
-    claude: ClaudeSettings | None = None
-    folder: Path | None = None
-    patience_s: float = 0.0
-    record: Path | None = None
-
-    def __post_init__(self) -> None:
-        if self.name not in NAMES:
-            raise UsageError(f"proposer must be {', '.join(NAMES)}, got {self.name!r}")
-        needs = {"claude": self.claude, "inbox": self.folder, "replay": self.record}
-        if self.name in needs and needs[self.name] is None:
-            what = {"claude": "settings", "inbox": "a folder: proposer.folder=", "replay": "a run: proposer.record="}
-            raise UsageError(f"proposer={self.name} needs {what[self.name]}")
 
 
 @dataclass(frozen=True)
 class Workshop:
-    """What the proposers of a search work with. parts: the ops, and 'io', that may be changed. limits: what this machine
-    was measured to do, a line each."""
+    """What the proposers of a search work with. parts: the ops, and 'io', that may be changed."""
 
     run: RunFolder
     ledger: Ledger
-    events: Events
     shelf: Shelf
     study: Study
     parts: Sequence[str]
-    seed: int
-    limits: tuple[str, ...] = ()
-
-    def spent_usd(self) -> float:
-        """By what this search did before it was resumed."""
-        return sum(row.usd for row in self.ledger.rows) + sum(event.usd for event in self.events.read())
+    search: SearchSettings
 
 
 def make(settings: ProposerSettings, shop: Workshop) -> Proposer:
@@ -73,9 +44,17 @@ def make(settings: ProposerSettings, shop: Workshop) -> Proposer:
         "claude": lambda: _claude(settings, shop),
         "inbox": lambda: Inbox(_given(settings.folder), shop.shelf, shop.parts, settings.patience_s),
         "replay": lambda: Replay(_given(settings.record), shop.shelf, shop.parts),
-        "random": lambda: Random(shop.seed, shop.shelf, shop.parts),
+        "random": lambda: Random(shop.search.seed, shop.shelf, shop.parts),
     }
     return makers[settings.name]()
+
+
+def limits(cache: Path) -> tuple[str, ...]:
+    """What a kernel can reach on this machine, a line each. `cache`: of compiled libraries."""
+    memory = memory_read(cache)
+    known = [] if memory.gbps is None else [f"memory read: {memory.gbps:.0f} GB/s on {memory.threads} threads"]
+    vectors = ", ".join(macro for macro in VECTORS if f"#define {macro} " in cpu.toolchain().macros)
+    return (f"{cores()} cores of {platform.processor() or platform.machine()}; the compiler defines {vectors}", *known)
 
 
 def _given(path: Path | None) -> Path:
@@ -101,9 +80,9 @@ def _claude(settings: ProposerSettings, shop: Workshop) -> Proposer:
         add=shelf.add,
         target=shelf.target,
         parts=tuple(shop.parts),
-        limits=shop.limits,
+        limits=limits(shop.search.cache),
         refuted=refuted,
         objection=lambda op, text: refusal(op, text, shelf, rows),
-        spent_usd=shop.spent_usd(),
+        spent_usd=shop.run.spent_usd(rows),
     )
-    return make_claude(settings.claude, search, instead=_mutate(shop), record=shop.events.record)
+    return make_claude(settings.claude, search, instead=_mutate(shop), record=shop.run.events.record)

@@ -10,9 +10,7 @@ from harness.propose.claude.event import Spent
 NOT_MEASURED = Speedup(math.nan, math.nan, math.nan)
 
 
-def to_row(
-    candidate: Candidate, verdict: Verdict, seconds: float, elapsed_s: float, spent: Spent | None = None
-) -> Row:
+def to_row(candidate: Candidate, verdict: Verdict, seconds: float, elapsed_s: float, spent: Spent | None = None) -> Row:
     """The row of a judged candidate. The speed-up of an I/O policy is the engine's. `spent`: on a language model."""
     spent = spent or Spent("")
     alone = verdict.benched.speedup if verdict.benched else None

@@ -52,5 +52,5 @@ class Proposer(ABC):
         """What a candidate that it proposed took of a language model; None where none was asked."""
         return None
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027  # most hold nothing that must be let go
         """The search is over."""
