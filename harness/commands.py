@@ -214,9 +214,12 @@ def search(arguments: Namespace, config: Config) -> Result:
     """`nightforge search`."""
     from harness.display import print_summary, watch
     from harness.loop import search as run
+    from harness.propose.claude.settings import forecast
     from harness.report import write_report
 
     settings = search_settings(arguments, config)
+    if (model := settings.proposer.claude) is not None:
+        say(forecast(model, settings.candidates, settings.minutes))
     try:
         with watch(settings) as observer:
             summary = run(settings, observer)

@@ -1,0 +1,63 @@
+"""A whole search with a model that is scripted: real children, a real judge, the real SDK."""
+
+import json
+
+import pytest
+
+from harness.candidate import Status
+from harness.ledger import load_rows
+from harness.loop import search
+from harness.propose.claude.event import Kind
+from harness.propose.claude.settings import ClaudeSettings
+from harness.propose.settings import ProposerSettings
+from harness.run_folder import RunFolder
+from harness.settings import SearchSettings
+from tests.harness.claude.messages_server import failed, streamed, tool
+from tests.harness.claude.place import KERNEL, USD, last_results
+from tests.harness.conftest import golden, kernels, packed, short  # noqa: F401
+from tests.harness.variants import BAD, FAST
+
+SUPPORTS = [{"name": "BITS", "values": [2, 4, 8]}]
+
+
+def proposed(name, body, **changes):
+    kernel = KERNEL | {"name": name, "helpers": "", "body": body, "tunables": [], "supports": SUPPORTS} | changes
+    return streamed(tool("propose_kernel", kernel))
+
+
+@pytest.fixture
+def settings(tmp_path, packed, golden, cache, kernels, short, place):  # noqa: F811
+    def make(**changes):
+        model = ClaudeSettings("claude-opus-5-5", base_url=place.server.url, patience_s=20.0)
+        common = {"ops": ("qmatvec",), "proposer": ProposerSettings("claude", model), "timeout_s": 20.0}
+        return SearchSettings(tmp_path / "run", packed, kernels, cache, golden, **common | changes)
+
+    return make
+
+
+def test_from_a_wrong_first_try_through_a_compile_error_to_a_confirmed_win(settings, place):
+    place.server.will(
+        proposed("first", BAD["skips_the_biases"]), proposed("second", BAD["does_not_compile"]), proposed("third", FAST)
+    )
+    given = settings(candidates=3)
+    summary = search(given)
+    rows = load_rows(given.run / "ledger.tsv")[1:]
+    assert [row.status for row in rows] == [Status.WRONG, Status.FAILED_BUILD, Status.KEPT]
+    assert [row.proposer for row in rows] == ["claude"] * 3 and summary.confirmed.ops["qmatvec"].low > 1
+    # What was found came back in the conversation.
+    said = [json.dumps(last_results(asked)) for asked in place.server.asked[1:]]
+    assert "off by" in said[0] and "no_such_name" in said[1]
+
+
+def test_what_a_search_cost_is_in_its_ledger_and_its_events(settings, place):
+    place.server.will(proposed("first", FAST), failed(401))
+    given = settings(candidates=2)
+    summary = search(given)
+    (row, *others), run = load_rows(given.run / "ledger.tsv")[1:], given.run
+    assert (row.model, row.input_tokens, row.cached_tokens, row.output_tokens) == ("claude-opus-5-5", 1120, 1000, 50)
+    assert row.usd == pytest.approx(USD) and [other.proposer for other in others] == ["mutate"]
+    (event,) = [json.loads(line) for line in (run / "events.jsonl").read_text().splitlines()]
+    assert event["kind"] == Kind.ERROR and summary.cost_usd == pytest.approx(USD + event["usd"])
+    # A search that goes on counts what was spent before.
+    again = RunFolder(settings(candidates=2, resume=True))
+    assert again.spent_usd(load_rows(again.ledger)) == pytest.approx(summary.cost_usd)
