@@ -17,9 +17,14 @@ def http() -> Iterator[HTTPServer]:
 
 
 @pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, http: HTTPServer) -> Iterator[Place]:
+def server(monkeypatch: pytest.MonkeyPatch, http: HTTPServer) -> Iterator[MessagesServer]:
     monkeypatch.setenv("ANTHROPIC_API_KEY", "a key")
     http.clear()
     server = MessagesServer(http)
-    yield Place(tmp_path, server)
+    yield server
     server.over.set()
+
+
+@pytest.fixture
+def place(tmp_path: Path, server: MessagesServer) -> Place:
+    return Place(tmp_path, server)

@@ -26,31 +26,30 @@ def proposed(name, body, **changes):
 
 
 @pytest.fixture
-def settings(tmp_path, packed, golden, cache, kernels, short, place):  # noqa: F811
+def settings(tmp_path, packed, golden, cache, kernels, short, server):  # noqa: F811
     def make(**changes):
-        model = ClaudeSettings("claude-opus-5-5", base_url=place.server.url, patience_s=20.0)
+        model = ClaudeSettings("claude-opus-5-5", base_url=server.url, patience_s=20.0)
         common = {"ops": ("qmatvec",), "proposer": ProposerSettings("claude", model), "timeout_s": 20.0}
         return SearchSettings(tmp_path / "run", packed, kernels, cache, golden, **common | changes)
 
     return make
 
 
-def test_from_a_wrong_first_try_through_a_compile_error_to_a_confirmed_win(settings, place):
-    place.server.will(
-        proposed("first", BAD["skips_the_biases"]), proposed("second", BAD["does_not_compile"]), proposed("third", FAST)
-    )
-    given = settings(candidates=3)
+def test_from_a_wrong_first_try_through_a_compile_error_to_a_confirmed_win(settings, server):
+    bodies = BAD["skips_the_biases"], BAD["does_not_compile"], BAD["leaves_an_element"], FAST
+    server.will(*(proposed(f"kernel_{number}", body) for number, body in enumerate(bodies)))
+    given = settings(candidates=4)
     summary = search(given)
     rows = load_rows(given.run / "ledger.tsv")[1:]
-    assert [row.status for row in rows] == [Status.WRONG, Status.FAILED_BUILD, Status.KEPT]
-    assert [row.proposer for row in rows] == ["claude"] * 3 and summary.confirmed.ops["qmatvec"].low > 1
-    # What was found came back in the conversation.
-    said = [json.dumps(last_results(asked)) for asked in place.server.asked[1:]]
-    assert "off by" in said[0] and "no_such_name" in said[1]
+    assert [row.status for row in rows] == [Status.WRONG, Status.FAILED_BUILD, Status.WRONG, Status.KEPT]
+    assert {row.proposer for row in rows} == {"claude"} and summary.confirmed.ops["qmatvec"].low > 1
+    # While a candidate is judged, the next is proposed in a conversation of its own: what was found comes after that.
+    said = [json.dumps(last_results(asked)) for asked in server.asked]
+    assert said[:2] == ["[]", "[]"] and "off by" in said[2] and "no_such_name" in said[3]
 
 
-def test_what_a_search_cost_is_in_its_ledger_and_its_events(settings, place):
-    place.server.will(proposed("first", FAST), failed(401))
+def test_what_a_search_cost_is_in_its_ledger_and_its_events(settings, server):
+    server.will(proposed("first", FAST), failed(401))
     given = settings(candidates=2)
     summary = search(given)
     (row, *others), run = load_rows(given.run / "ledger.tsv")[1:], given.run
