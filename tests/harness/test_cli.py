@@ -369,13 +369,13 @@ def test_ctrl_c_ends_a_search_with_its_record(bundled: Path, tmp_path: Path) -> 
 def test_a_resumption_need_not_repeat_what_the_search_began_with(tmp_path: Path) -> None:
     from harness.config import load_config
 
-    began = {"target": "metal", "ops": ["qmatvec", "io"], "min_gain": 0.5, "state": "cold"}
+    began = {"target": "metal", "ops": ["qmatvec", "io"], "min_gain": 0.5, "state": "cold", "variants": "plain"}
     groups = {"io": {"threads": 3, "cache": "direct"}, "judge": {"factor": 9.0}}
     (tmp_path / "settings.json").write_text(json.dumps(began | groups))
     config = load_config(cli.with_recorded([f"run={tmp_path}", "io.threads=2", "minutes=9"]))
     assert (config.target.name, config.op, config.min_gain, config.minutes) == ("metal", ["qmatvec", "io"], 0.5, 9)
     assert (config.io.threads, config.io.cache, config.judge.factor) == (2, "direct", 9.0)
-    assert config.state == "cold"
+    assert (config.state, config.variants) == ("cold", "plain")
     assert cli.with_recorded(["minutes=9"]) == ["minutes=9"]
     (tmp_path / "settings.json").write_text("[]")
     with pytest.raises(UsageError, match="not the record of a search"):

@@ -178,7 +178,7 @@ def test_without_candidates_the_seed_is_confirmed_and_must_stay(settings, kernel
 
 def test_a_run_from_before_an_op_existed_is_not_resumed(settings, monkeypatch):
     with monkeypatch.context() as before:
-        before.setattr("harness.loop.OPS", OPS[:-1])
+        before.setattr("harness.shelf.OPS", OPS[:-1])
         search(dataclasses.replace(settings, candidates=0))
     with pytest.raises(UsageError, match="the ops or their plain kernels have changed since this search began"):
         search(dataclasses.replace(settings, resume=True))
