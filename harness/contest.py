@@ -1,4 +1,4 @@
-"""The bench stage: champion and candidate in turn, each in a process of its own, on the parent's clock."""
+"""The bench stage: champion and candidate in turn, in one process and then in one each, on the parent's clock."""
 
 import math
 import secrets
