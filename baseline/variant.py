@@ -20,7 +20,7 @@ from baseline.expressions import Expression, evaluate, names
 SUFFIXES = {"cpu": ".cpp", "metal": ".metal", "cuda": ".cu"}
 PLAIN = "plain"  # the variant of each op that is its formula, written down; a search starts from it
 
-_FILE = re.compile(r"\A/\*---\n(?P<header>.*?)\n---\*/\n(?P<code>.*)\Z", re.DOTALL)
+FILE = re.compile(r"\A/\*---\n(?P<header>.*?)\n---\*/\n(?P<code>.*)\Z", re.DOTALL)
 _CODE = re.compile(r"\A\s*(?:^// helpers\n(?P<helpers>.*?))?^// body\n(?P<body>.*)\Z", re.DOTALL | re.MULTILINE)
 Integer = Annotated[int, pydantic.Strict()]
 
@@ -108,7 +108,7 @@ def parse_variant(path: Path, contract: Contract | None = None) -> Variant:
     contract = contract or load_contract(path.parent.parent)
     try:
         text = path.read_text()
-        file = _FILE.match(text)
+        file = FILE.match(text)
         if file is None:
             raise UsageError("it must start with a header between `/*---` and `---*/` lines")
         header = pydantic.TypeAdapter(_Header).validate_python(yaml.safe_load(file["header"]))

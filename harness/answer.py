@@ -5,12 +5,12 @@ import re
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from harness.candidate import Speedup, Status
+from harness.candidate import MEASURED, Speedup, Status
 from harness.ledger import Row
 
 UNSOUND = "unsound"  # as a status: it did not come to be a candidate
 READ = "read"  # the stage before all others: is it a variant, and a new one?
-PASSED = (Status.KEPT, Status.DISCARDED, Status.TOO_SLOW, Status.UNMEASURED)
+PASSED = (*MEASURED, Status.UNMEASURED)
 LINE = re.compile(r"[\w.-]+\.(?:cpp|metal|cu):(\d+)")
 HEADER_LINE = re.compile(r"line (\d+), column \d+")  # YAML's; it counts from the line after `/*---`
 

@@ -42,6 +42,9 @@ class Status(StrEnum):
     TIMEOUT = "timeout"
 
 
+MEASURED = (Status.KEPT, Status.DISCARDED, Status.TOO_SLOW)  # against the champion of the time
+
+
 @dataclass(frozen=True)
 class KernelSpec:
     """A variant by name, with a value for each of its tunables."""

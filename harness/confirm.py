@@ -17,9 +17,8 @@ from harness.keep import MOST_BLOCKS
 from harness.measure import EnginePlan
 
 BENCH = ContestPlan(blocks=(12, MOST_BLOCKS), budget_s=4.0)
-ENGINE = EnginePlan(
-    blocks=(12, 30), tokens=16, apart=True, timeout_s=1800.0
-)  # the whole golden record: minutes on a slow machine
+# The whole golden record takes minutes on a slow machine.
+ENGINE = EnginePlan(blocks=(12, 30), tokens=16, apart=True, timeout_s=1800.0)
 
 
 @dataclass(frozen=True)

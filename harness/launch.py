@@ -14,9 +14,8 @@ REFUSED = "Unable to build metal library"  # how MLX passes on what Apple's comp
 
 
 class Launch(ABC):
-    """One kernel and its run-time dims. `repetition_s`: the least that is worth timing with this kernel's clock."""
+    """One kernel and its run-time dims."""
 
-    repetition_s = 0.0
     repeats = 1  # calls of a check: more where nothing else shows a race
 
     @abstractmethod

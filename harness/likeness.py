@@ -18,11 +18,11 @@ import yaml
 from tree_sitter import Language, Node, Parser
 
 from baseline.errors import UsageError
+from baseline.variant import FILE
 
 # Address spaces of Metal, as qualifiers that the C++ grammar knows and no kernel uses.
 QUALIFIERS = {"device": "_Atomic", "threadgroup": "restrict", "constant": "_Noreturn", "thread": "constinit"}
 _QUALIFIER = re.compile(r"\b(device|threadgroup|constant|thread)(?=\s+[A-Za-z_])")
-_PARTS = re.compile(r"\A/\*---\n(?P<header>.*?)\n---\*/\n(?P<code>.*)\Z", re.DOTALL)
 NAMES = frozenset({"identifier", "type_identifier", "field_identifier", "namespace_identifier", "statement_identifier"})
 # Nodes whose `name` is declared by them; of other declarations it is found under `declarator`.
 NAMING = frozenset(
@@ -85,7 +85,7 @@ def shape(text: str) -> Shape:
 
 def split(text: str) -> tuple[Mapping[str, Any], str]:
     """The header and the code of a variant's text. UsageError when it has no header that can be read."""
-    parts = _PARTS.match(text)
+    parts = FILE.match(text)
     try:
         header = yaml.safe_load(parts["header"]) if parts else None
     except yaml.YAMLError as error:

@@ -30,8 +30,6 @@ class MetalLaunch(Launch):
     """A Metal kernel on Apple's GPU, in MLX's graph. A launch takes less time than starting one, so that many are
     evaluated together; they do not depend on each other, and the end of one may overlap with the start of the next."""
 
-    repetition_s = 2e-3
-
     def __init__(self, call: Mapping[str, Any]) -> None:
         self._call = call
         self._contract, variant = _read(Path(call["path"]))

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from baseline.variant import Variant
-from harness.candidate import IO, Candidate, Failure, Speedup, Stage, Status, changed_part
+from harness.candidate import IO, MEASURED, Candidate, Failure, Speedup, Stage, Status, changed_part
 from harness.judge import Verdict
 from harness.keep import decide
 from harness.ledger import Row
@@ -15,7 +15,6 @@ from harness.propose.replay import recorded_rows, source
 from harness.rows import to_row
 from harness.shelf import Shelf
 
-DECIDED = (Status.KEPT, Status.DISCARDED, Status.TOO_SLOW)  # by a measurement against the champion of the time
 Change = tuple[str, str, str]  # op, source text and tunables (JSON); IO, '' and the policy
 
 
@@ -48,7 +47,7 @@ class Record:
             return None
         told = replace(row, id=candidate.id, parent=candidate.parent, proposer=candidate.proposer)
         told = replace(told, variant=changed_part(candidate)[0], hypothesis=candidate.hypothesis)
-        return self._against(told, self._speeds[change] / old) if row.status in DECIDED else told
+        return self._against(told, self._speeds[change] / old) if row.status in MEASURED else told
 
     def _against(self, row: Row, speedup: float) -> Row:
         """A row with another speed-up; its interval keeps its width, and the keep rule decides again.

@@ -10,13 +10,12 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from baseline.errors import UsageError
-from harness.candidate import Status
+from harness.candidate import MEASURED, Status
 from harness.ledger import Row, latest, load_rows, unmeasured
 
 # Okabe and Ito's palette, which colour-blind readers can tell apart; the shapes differ too.
 GREEN, ORANGE, BLUE, PINK, SKY, GREY = "#009E73", "#D55E00", "#0072B2", "#CC79A7", "#56B4E9", "#999999"
 LINE_COLOURS = (BLUE, ORANGE, PINK, SKY)
-MEASURED = (Status.KEPT, Status.DISCARDED, Status.TOO_SLOW)
 
 
 @dataclass(frozen=True)

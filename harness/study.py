@@ -7,7 +7,7 @@ from pathlib import Path
 import optuna
 from optuna.trial import Trial, TrialState
 
-from harness.candidate import Status
+from harness.candidate import MEASURED
 from harness.ledger import Row
 
 CANDIDATE = "candidate"  # the trial's attribute that holds the candidate's id
@@ -60,6 +60,6 @@ class Study:
 
 def objective(row: Row | None) -> float | None:
     """The log speed-up over the champion of its time; None for a candidate without a sound measurement."""
-    if row is None or row.status not in (Status.KEPT, Status.DISCARDED, Status.TOO_SLOW):
+    if row is None or row.status not in MEASURED:
         return None
     return math.log(row.speedup)

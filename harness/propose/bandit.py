@@ -1,7 +1,6 @@
 """A bandit: which kind of change is worth the next evaluation, by what each has brought so far."""
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 FIRST = 0.3  # log speed-up that is expected of a kind that was never tried: every kind gets its turn
@@ -24,7 +23,3 @@ class Bandit:
         seen = sum(map(len, self.gains.values()))
         mean = (FIRST + sum(gains)) / (1 + len(gains))
         return mean + WIDTH * math.sqrt(math.log(1 + seen) / (1 + len(gains)))
-
-    def table(self) -> Mapping[str, tuple[int, float]]:
-        """How often each kind was tried, and its mean gain."""
-        return {kind: (len(gains), sum(gains) / len(gains)) for kind, gains in self.gains.items()}

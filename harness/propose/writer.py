@@ -12,12 +12,12 @@ from harness.propose import rewrites
 from harness.propose.bandit import Bandit
 from harness.propose.base import History
 from harness.shelf import Shelf
+from harness.study import objective
 
 TUNING = "tuning"  # what is done in place of a rewrite: another value of a tunable
 WHOLE, RECOMBINED, UNDONE = "whole", "recombined", "without "
 FAILED = math.log(0.5)  # what a kernel that does not build, or is wrong, counts for
 _NUMBER = re.compile(r"_\d+\Z")
-MEASURED = (Status.KEPT, Status.DISCARDED, Status.TOO_SLOW)
 
 
 @dataclass(frozen=True)
@@ -56,13 +56,13 @@ class Writer:
         return True
 
     def bandit(self, rows: Sequence[Row]) -> Bandit:
-        """What each kind of change has brought in a search, for each op and for all of them."""
+        """What each kind of change has brought to each op in a search, and tuning to all of them."""
         bandit = Bandit()
         for row in rows:
             if row.op not in self._ops or row.status is Status.UNMEASURED:
                 continue
-            gain = math.log(row.speedup) if row.status in MEASURED else FAILED
-            bandit.observe(self._arm(row.op, self._kind(row)), gain)
+            gain = objective(row)
+            bandit.observe(self._arm(row.op, self._kind(row)), FAILED if gain is None else gain)
         return bandit
 
     def _kind(self, row: Row) -> str:

@@ -94,9 +94,9 @@ def make_bench(tmp_path_factory, packed, golden, cache) -> Callable[..., Bench]:
     return make
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="package", autouse=True)
 def short_measurements():
-    """Contests and engine runs that say that a kernel was timed, and hardly how fast it is."""
+    """Contests and engine runs that say that a kernel was timed, and hardly how fast it is; here alone."""
     patch = pytest.MonkeyPatch()
     shorten(patch.setattr)
     patch.setattr(judging, "ContestPlan", lambda: SHORT)

@@ -11,14 +11,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
 from pathlib import Path
 
 import mlx.core as mx
 import pytest
 
-from baseline.errors import UsageError
-from baseline.policy import IoPolicy
 from harness import cli
 from harness.models import packed_model
 from harness.paths import BUNDLED
@@ -364,39 +361,3 @@ def test_ctrl_c_ends_a_search_with_its_record(bundled: Path, tmp_path: Path) -> 
     assert process.returncode == 130 and "Traceback" not in stderr
     assert json.loads(stdout)["interrupted"] and f"--resume run={tmp_path}/run" in stderr
     assert (tmp_path / "run" / "progress.png").exists()
-
-
-def test_a_resumption_need_not_repeat_what_the_search_began_with(tmp_path: Path) -> None:
-    from harness.config import load_config
-
-    began = {"target": "metal", "ops": ["qmatvec", "io"], "min_gain": 0.5, "state": "cold"}
-    groups = {"io": {"threads": 3, "cache": "direct"}, "judge": {"factor": 9.0}}
-    (tmp_path / "settings.json").write_text(json.dumps(began | groups))
-    config = load_config(cli.with_recorded([f"run={tmp_path}", "io.threads=2", "minutes=9"]))
-    assert (config.target.name, config.op, config.min_gain, config.minutes) == ("metal", ["qmatvec", "io"], 0.5, 9)
-    assert (config.io.threads, config.io.cache, config.judge.factor) == (2, "direct", 9.0)
-    assert config.state == "cold"
-    assert cli.with_recorded(["minutes=9"]) == ["minutes=9"]
-    (tmp_path / "settings.json").write_text("[]")
-    with pytest.raises(UsageError, match="not the record of a search"):
-        cli.with_recorded([f"run={tmp_path}"])
-
-
-def test_text_options_are_taken_as_they_are() -> None:
-    from harness.config import load_config
-
-    assert load_config(["prompt=It's 2+2=4, {yes} [no]", "golden=null"]).prompt == "It's 2+2=4, {yes} [no]"
-
-
-def test_the_shipped_io_is_the_policys_own_default() -> None:
-    from harness.config import load_config
-
-    assert asdict(load_config([]).io) == asdict(IoPolicy())
-
-
-def test_the_limits_in_conf_are_the_judges_own_defaults() -> None:
-    from harness.config import load_config
-    from harness.settings import DEFAULT_JUDGE
-
-    assert asdict(load_config([]).judge) == DEFAULT_JUDGE
-    assert load_config(["judge.factor=4"]).judge.factor == 4

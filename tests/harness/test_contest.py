@@ -76,13 +76,13 @@ def test_a_failure_is_data(contest, body, status):
 
 def test_a_champion_that_crashes_by_itself_is_no_verdict_on_the_candidate(contest):
     with pytest.raises(Ended, match="champion: crashed with SIGSEGV") as ended:
-        contest(BAD["crashes"], RIGHT, part=Contest._apart)
+        contest(BAD["crashes"], RIGHT, part=lambda c: c._apart(1.5))
     assert ended.value.who == ("champion",)
 
 
 def test_who_wins_only_beside_a_champion_that_he_slows_down_is_found_out(contest):
     # As a candidate would be that spoils the champion's code: faster in one process, equal in two.
-    failure = contest(RIGHT, RIGHT, part=lambda c: c._apart())
+    failure = contest(RIGHT, RIGHT, part=lambda c: c._apart(1.5))
     assert failure.status is Status.DISCARDED and "no gain in a process of its own" in failure.reason
 
 

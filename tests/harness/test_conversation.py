@@ -21,7 +21,7 @@ def talk(tmp_path, monkeypatch):
     made = []
 
     def begin(script, timeout_s=20.0):
-        def start_child(job, folder, timeout_s, talk):
+        def start_child(job, folder, timeout_s, talk, descriptors=()):
             (folder / "engine.job.json").write_text(json.dumps({"limits": {"cpu_s": 1, "memory_bytes": 1}}))
             (folder / "engine.log").touch()
             told, begun = os.pipe()

@@ -75,7 +75,7 @@ class Forged:
                     file.write(content)
 
     def ask(self, what, **arguments):
-        return {"answer": self.said, "start": {}, "decode": self.decoded}[what]
+        return {"answer": self.said, "start": {}, "rest": {}, "decode": self.decoded}[what]
 
 
 @pytest.fixture

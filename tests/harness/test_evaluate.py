@@ -35,8 +35,7 @@ def test_a_faster_kernel_passes_with_its_figures_and_leaves_nothing_behind(setti
 def test_it_is_compared_with_what_stands(settings):
     standing = {"qmatvec": Choice.defaults(parse_variant(write_variant(settings.kernels, "fast", FAST, "2, 4, 8")))}
     answer = ask(settings, LOOP, standing, bits="2, 3, 4, 8")
-    assert (answer.status, answer.passed, answer.faster) == ("too_slow", True, False)
-    assert answer.speedup.high < 1
+    assert (answer.passed, answer.faster) == (True, False) and answer.speedup.value < 1
 
 
 @pytest.mark.parametrize(

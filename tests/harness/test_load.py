@@ -209,7 +209,7 @@ def test_a_compiler_that_we_started_is_ours(ends, monkeypatch, tmp_path):
     script.write_text(f"#!{sys.executable}\n{WORKS}\nprint('done', flush=True)\n" + ("" if ends else "input()\n"))
     script.chmod(0o755)
     if ends:
-        compiler._run([str(script)])
+        compiler._run([str(script)], tmp_path)
         used = before - load.others_s()
     else:
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}

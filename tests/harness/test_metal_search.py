@@ -16,6 +16,7 @@ from harness.candidate import Stage, Status
 from harness.display import print_summary
 from harness.ledger import encode, load_rows, unmeasured
 from harness.loop import search
+from harness.propose.writer import Writer
 from harness.report import write_report
 from harness.sandbox import environment
 from harness.settings import SearchSettings
@@ -35,6 +36,7 @@ from harness.settings import SearchSettings
 from harness.targets import Emulated, Target
 targets.here = lambda name: Target(name, (Emulated(),), False, "a Mac")
 given = json.loads(sys.argv[1])
+del given["proposer"]  # the default one
 paths = {name: Path(given.pop(name)) for name in ("run", "packed", "kernels", "cache", "golden")}
 search(SearchSettings(**paths, **given))
 """
@@ -47,9 +49,10 @@ def on(monkeypatch):
 
 
 @pytest.fixture
-def settings(tmp_path, packed, golden, cache, kernels, on):
-    """A search of qmatvec whose seed is slow, with one faster variant, on a machine without a GPU."""
+def settings(tmp_path, packed, golden, cache, kernels, on, monkeypatch):
+    """A search of qmatvec whose seed is slow, with one faster variant, on a machine without a GPU. It writes none."""
     on(WITHOUT_GPU)
+    monkeypatch.setattr(Writer, "write", lambda *_: False)
     write_contract(kernels)
     write_variant(kernels, "plain", SLOW)
     write_variant(kernels, "fast", RIGHT)

@@ -22,10 +22,11 @@ CASES: Mapping[str, tuple[int, ...]] = {op: (0, 4, 7, 10, 13) for op in OPS} | {
 WALKS = 3  # at random through what applies, to the end, for each op and target
 
 
-@pytest.fixture(params=[(op, target) for op in OPS for target in BACKENDS], ids="-".join)
-def judged(request, tmp_path, cache):
+@pytest.fixture(scope="module", params=[(op, target) for op in OPS for target in BACKENDS], ids="-".join)
+def judged(request, tmp_path_factory, cache):
     """A seed, and what judges a text made of it."""
     op, target = request.param
+    tmp_path = tmp_path_factory.mktemp("judged")
     folder = tmp_path / op / target
     folder.mkdir(parents=True)
     contract = yaml.safe_load((KERNELS / op / "contract.yaml").read_text())

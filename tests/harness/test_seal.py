@@ -1,10 +1,12 @@
 """A file that changes during a search is what ends it, whatever else fails because of that."""
 
+import dataclasses
 import os
 import shutil
 
 import pytest
 
+import baseline.reference
 from baseline.errors import CheckError
 from harness.candidate import Stage
 from harness.judge import Judge
@@ -12,6 +14,7 @@ from harness.loop import search
 from harness.progress import Silent
 from harness.seal import Seal
 from harness.settings import SearchSettings
+from tests.harness.tampering import unnoticed
 
 LAYER = "experts/layer_03.bin"
 CHANGES = {
@@ -58,6 +61,23 @@ def test_a_contract_that_is_no_yaml_any_more(settings, begun):
     contract = settings.kernels / "qmatvec" / "contract.yaml"
     with pytest.raises(CheckError, match="the contracts changed during the search: "):
         begun(lambda: contract.write_text("op: ["))
+
+
+@pytest.mark.parametrize("name", ["golden record", "contracts", "oracle"])
+def test_a_byte_of_what_judges_is_noticed_whatever_the_files_time_says(name, settings, golden, tmp_path, monkeypatch):
+    oracle = shutil.copy(baseline.reference.__file__, tmp_path)
+    monkeypatch.setattr(baseline.reference, "__file__", oracle)
+    settings = dataclasses.replace(settings, golden=shutil.copytree(golden, tmp_path / "golden"))
+    paths = {
+        "golden record": settings.golden / "golden.safetensors",
+        "contracts": settings.kernels / "qmatvec" / "contract.yaml",
+        "oracle": tmp_path / "reference.py",
+    }
+    seal = Seal(settings)
+    unnoticed(paths[name])
+    seal.check(thoroughly=False)
+    with pytest.raises(CheckError, match=f"the {name} changed during the search"):
+        seal.check(thoroughly=True)
 
 
 def test_what_fails_by_itself_is_said_as_it_is(settings):

@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 from tree_sitter import Node
 
+from baseline.variant import FILE
 from harness.propose.rewrites.tree import Code, identifiers
 
 _START, _END = "/*---\n", "\n---*/\n"
@@ -28,10 +29,11 @@ class Kernel:
     @lru_cache(maxsize=64)
     def parse(cls, text: str) -> "Kernel | None":
         """None for what is no variant's text. Many rewrites look at one text: what was parsed last is kept."""
-        header, end, code = text.removeprefix(_START).partition(_END)
-        given = _mapping(header) if text.startswith(_START) and end else None
-        if given is None:
+        file = FILE.match(text)
+        given = _mapping(file["header"]) if file else None
+        if file is None or given is None:
             return None
+        code = file["code"]
         before, mark, body = code.rpartition(_BODY)
         return cls(given, before.strip().removeprefix(_HELPERS) if mark else "", body if mark else code)
 

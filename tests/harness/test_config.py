@@ -1,0 +1,44 @@
+"""What conf/ and the overrides of a command line make."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+
+from baseline.errors import UsageError
+from baseline.policy import IoPolicy
+from harness.cli import with_recorded
+from harness.config import load_config
+from harness.propose.settings import ProposerSettings
+from harness.settings import DEFAULT_JUDGE
+
+
+def test_a_resumption_need_not_repeat_what_the_search_began_with(tmp_path: Path) -> None:
+    began = {"target": "metal", "ops": ["qmatvec", "io"], "min_gain": 0.5, "state": "cold", "variants": "plain"}
+    groups = {"io": {"threads": 3, "cache": "direct"}, "judge": {"factor": 9.0}}
+    proposer = asdict(ProposerSettings("inbox", folder=tmp_path, patience_s=7.0))
+    record = began | groups | {"proposer": proposer}
+    (tmp_path / "settings.json").write_text(json.dumps(record, default=str))
+    config = load_config(with_recorded([f"run={tmp_path}", "io.threads=2", "minutes=9"]))
+    assert (config.target.name, config.op, config.min_gain, config.minutes) == ("metal", ["qmatvec", "io"], 0.5, 9)
+    assert (config.io.threads, config.io.cache, config.judge.factor) == (2, "direct", 9.0)
+    assert (config.state, config.variants) == ("cold", "plain")
+    assert (config.proposer.name, config.proposer.folder, config.proposer.patience_s) == ("inbox", str(tmp_path), 7.0)
+    assert with_recorded(["minutes=9"]) == ["minutes=9"]
+    (tmp_path / "settings.json").write_text("[]")
+    with pytest.raises(UsageError, match="not the record of a search"):
+        with_recorded([f"run={tmp_path}"])
+
+
+def test_text_options_are_taken_as_they_are() -> None:
+    assert load_config(["prompt=It's 2+2=4, {yes} [no]", "golden=null"]).prompt == "It's 2+2=4, {yes} [no]"
+
+
+def test_the_shipped_io_is_the_policys_own_default() -> None:
+    assert asdict(load_config([]).io) == asdict(IoPolicy())
+
+
+def test_the_limits_in_conf_are_the_judges_own_defaults() -> None:
+    assert asdict(load_config([]).judge) == DEFAULT_JUDGE
+    assert load_config(["judge.factor=4"]).judge.factor == 4
