@@ -5,7 +5,7 @@ import sys
 import time
 from argparse import Namespace
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from harness.bench.run import BenchSettings
     from harness.confirm import Summary
     from harness.models import PackedModel
-    from harness.propose.settings import ProposerSettings
     from harness.settings import SearchSettings
 
 
@@ -237,23 +236,10 @@ def _search_fields(summary: "Summary", chart: Path | None, table: Path, config: 
     return summary.to_json() | {"proposer": config.proposer.name, **files}
 
 
-def proposer_settings(config: Config) -> "ProposerSettings":
-    """The proposer that a configuration asks for. UsageError for what it cannot be."""
-    from harness.propose.claude.settings import ClaudeSettings
-    from harness.propose.settings import ProposerSettings
-
-    given = asdict(config.proposer)
-    claude = None
-    if given["name"] == "claude":
-        own = {field.name: given[field.name] for field in fields(ClaudeSettings)}
-        claude = ClaudeSettings(**own | {"paper": Path(own["paper"]) if own["paper"] else None})
-    folder, record = (Path(path) if path else None for path in (given["folder"], given["record"]))
-    return ProposerSettings(given["name"], claude, folder, given["patience_s"] or 0.0, record)
-
-
 def search_settings(arguments: Namespace, config: Config) -> "SearchSettings":
     """The search that a configuration asks for. UsageError for what it cannot be."""
     from harness.models import golden_folder, packed_model
+    from harness.propose.settings import ProposerSettings
     from harness.settings import OPS, SearchSettings
 
     if config.dtype != "float32" or config.top_k is not None or config.configuration is not None:
@@ -269,7 +255,7 @@ def search_settings(arguments: Namespace, config: Config) -> "SearchSettings":
         cache=cache_folder() / "build",
         golden=golden_folder(config.golden, packed.fingerprint, packed.bundled),
         target=config.target.name,
-        proposer=proposer_settings(config),
+        proposer=ProposerSettings.given(asdict(config.proposer)),
         ops=chosen_ops(config, (*OPS, "io")),
         io=asdict(config.io),
         judge=asdict(config.judge),

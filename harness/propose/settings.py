@@ -1,7 +1,9 @@
 """Which proposer a search is asked for, with what that one needs."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 from baseline.errors import UsageError
 from harness.propose.claude.settings import ClaudeSettings
@@ -30,3 +32,18 @@ class ProposerSettings:
         if self.name in needs and needs[self.name] is None:
             what = {"claude": "settings", "inbox": "a folder: proposer.folder=", "replay": "a run: proposer.record="}
             raise UsageError(f"proposer={self.name} needs {what[self.name]}")
+
+    @classmethod
+    def given(cls, chosen: Mapping[str, Any]) -> "ProposerSettings":
+        """Of the fields of `harness.config.Proposer`. UsageError for what they cannot be."""
+        claude = None
+        if chosen["name"] == "claude":
+            own = {field.name: chosen[field.name] for field in fields(ClaudeSettings)}
+            claude = ClaudeSettings(**own | {"paper": _path(own["paper"])})
+        return cls(
+            chosen["name"], claude, _path(chosen["folder"]), chosen["patience_s"] or 0.0, _path(chosen["record"])
+        )
+
+
+def _path(text: str | None) -> Path | None:
+    return Path(text) if text else None

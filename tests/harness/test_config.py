@@ -10,7 +10,7 @@ from baseline.errors import UsageError
 from baseline.policy import IoPolicy
 from harness.cli import with_recorded
 from harness.config import load_config
-from harness.propose.settings import ProposerSettings
+from harness.propose.settings import NAMES, ProposerSettings
 from harness.settings import DEFAULT_JUDGE
 
 
@@ -42,3 +42,19 @@ def test_the_shipped_io_is_the_policys_own_default() -> None:
 def test_the_limits_in_conf_are_the_judges_own_defaults() -> None:
     assert asdict(load_config([]).judge) == DEFAULT_JUDGE
     assert load_config(["judge.factor=4"]).judge.factor == 4
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_proposer_in_conf_can_be_asked_for(name: str) -> None:
+    overrides = [f"proposer={name}", *(["proposer.record=a run"] if name == "replay" else [])]
+    settings = ProposerSettings.given(asdict(load_config(overrides).proposer))
+    assert settings.name == name
+    needed = {"claude": settings.claude, "inbox": settings.folder, "replay": settings.record}
+    assert [other for other, given in needed.items() if given is not None] == [
+        other for other in needed if other == name
+    ]
+
+
+def test_a_proposer_without_what_it_needs_says_what() -> None:
+    with pytest.raises(UsageError, match=r"^proposer=replay needs a run: proposer.record="):
+        ProposerSettings.given(asdict(load_config(["proposer=replay"]).proposer))
