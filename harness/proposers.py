@@ -9,7 +9,6 @@ from baseline.probe import cores, memory_read
 from baseline.targets import cpu
 from harness.doctor import VECTORS
 from harness.ledger import Ledger
-from harness.propose.admission import refusal
 from harness.propose.base import Proposer
 from harness.propose.claude.make import Search, make_claude
 from harness.propose.inbox import Inbox
@@ -75,14 +74,10 @@ def _claude(settings: ProposerSettings, shop: Workshop) -> Proposer:
 
     search = Search(
         run=shop.run.path,
-        kernels=shelf.kernels,
         shelf=shelf,
-        add=shelf.add,
-        target=shelf.target,
         parts=tuple(shop.parts),
         limits=limits(shop.search.cache),
         refuted=refuted,
-        objection=lambda op, text: refusal(op, text, shelf, rows),
         spent_usd=shop.run.spent_usd(rows),
     )
     return make_claude(settings.claude, search, instead=_mutate(shop), record=shop.run.events.record)

@@ -8,6 +8,7 @@ from anthropic.types import ToolUseBlock
 from baseline.variant import Variant
 from harness.candidate import Candidate
 from harness.ledger import Row
+from harness.propose.admission import Repetition
 from harness.propose.base import History, Proposer
 from harness.propose.claude import prompt, tools
 from harness.propose.claude.client import Answer, Client, Request
@@ -149,7 +150,7 @@ class Claude(Proposer):
             self._open[candidate.id] = conversation
             return candidate
         if not calls:
-            self._note("an answer without a tool call")
+            self._note(Kind.MALFORMED, "an answer without a tool call")
         conversation.say(*([] if calls else [prompt.text(NO_CALL)]))
         return None
 
@@ -164,16 +165,20 @@ class Claude(Proposer):
         except Unreadable as error:
             conversation.result(call, str(error), error=True)
             return None
+        except Repetition as error:
+            self._note(Kind.REPEATED, str(error))
+            conversation.object(call, str(error))
+            return None
         except (ValueError, Refused) as error:
-            self._note(str(error))
+            self._note(Kind.MALFORMED, str(error))
             conversation.result(call, str(error), error=True)
             return None
         self._spent[candidate.id] = conversation.propose(call)
         return candidate
 
-    def _note(self, reason: str) -> None:
-        """An unsound answer, whose cost is the candidate's that comes of it, or of the event that ends it."""
-        self._record(Event(Kind.MALFORMED, reason, Usage(), 0.0, self._client.settings.model))
+    def _note(self, kind: Kind, reason: str) -> None:
+        """An answer that will not do. Its cost is the candidate's that comes of it, or of the event that ends it."""
+        self._record(Event(kind, reason, Usage(), 0.0, self._client.settings.model))
 
     def _unused(self, reason: str, spent: Spent) -> None:
         if spent:

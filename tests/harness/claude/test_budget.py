@@ -6,12 +6,12 @@ from werkzeug import Response
 from harness.propose.claude.budget import Budget, Exhausted
 from harness.propose.claude.event import Kind
 from tests.harness.claude.messages_server import cut_after, failed, streamed, tool
-from tests.harness.claude.place import KERNEL, USD
+from tests.harness.claude.place import KERNEL, USD, numbered
 
 MAX_TOKENS = 1000
 WORST = (5 * 1050 + 20 * MAX_TOKENS) / 1e6  # of one call: 1000 tokens counted, 5 % of margin
 PROPOSAL = streamed(tool("propose_kernel", KERNEL))
-OTHER = streamed(tool("propose_kernel", KERNEL | {"name": "other"}))
+OTHER = streamed(tool("propose_kernel", numbered(1)))
 QUESTION = streamed(tool("read_ledger", {"op": "", "status": "", "last": 1}))
 
 
