@@ -14,7 +14,6 @@ from harness.run_folder import RunFolder
 from harness.settings import SearchSettings
 from tests.harness.claude.messages_server import failed, streamed, tool
 from tests.harness.claude.place import KERNEL, USD, last_results
-from tests.harness.conftest import golden, kernels, packed, short  # noqa: F401
 from tests.harness.variants import BAD, FAST
 
 SUPPORTS = [{"name": "BITS", "values": [2, 4, 8]}]
@@ -26,7 +25,7 @@ def proposed(name, body, **changes):
 
 
 @pytest.fixture
-def settings(tmp_path, packed, golden, cache, kernels, short, server):  # noqa: F811
+def settings(tmp_path, packed, golden, cache, kernels, short, server):
     def make(**changes):
         model = ClaudeSettings("claude-opus-5-5", base_url=server.url, patience_s=20.0)
         common = {"ops": ("qmatvec",), "proposer": ProposerSettings("claude", model), "timeout_s": 20.0}
