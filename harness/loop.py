@@ -104,7 +104,7 @@ def climb(
 ) -> Candidate:
     """The loop itself: returns the last champion when the time, the candidates or the ideas have run out.
 
-    While a candidate is measured the kernels of the one after it are built.
+    While a candidate is measured the kernels of the one after it are built, where that one is known at once.
     """
     settings, judged = judge.settings, 0
     queue = Queue(proposer, seed, untimed(run, ledger, judge))

@@ -48,6 +48,11 @@ class Proposer(ABC):
     def withdraw(self, candidate: Candidate) -> None:
         """Is told that a candidate that it proposed will not be judged."""
 
+    @property
+    def at_once(self) -> bool:
+        """Whether it proposes without waiting for anybody. Who waits is asked only when nothing is to be measured."""
+        return True
+
     def spent(self, candidate: Candidate) -> Spent | None:
         """What a candidate that it proposed took of a language model; None where none was asked."""
         return None

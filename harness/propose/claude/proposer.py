@@ -78,6 +78,11 @@ class Claude(Proposer):
         else:
             self._unused(f"candidate {candidate.id} was withdrawn", self._spent.pop(candidate.id))
 
+    @property
+    def at_once(self) -> bool:
+        """See `Proposer`: while the other proposer has its turn, it does."""
+        return self._resting() and self._instead.at_once
+
     def spent(self, candidate: Candidate) -> Spent | None:
         """What a candidate took; None for one of the other proposer."""
         return self._spent.get(candidate.id)
@@ -104,11 +109,16 @@ class Claude(Proposer):
     def _attempt(self, history: History) -> Candidate | None:
         """A candidate from the model; None, and an event, when there is none."""
         conversation = self._repairs.pop(0) if self._repairs else self._begin(history)
+        before = self._client.budget.spent - conversation.spent.usd
         try:
             candidate = self._converse(conversation, history)
         except Unanswered as failure:
             self._failed(failure, conversation)
             return None
+        except KeyboardInterrupt:
+            usage, usd = conversation.take().usage, self._client.budget.spent - before
+            self._record(Event(Kind.UNUSED, "Ctrl-C", usage, usd, self._client.settings.model))
+            raise
         self._failures = 0
         return candidate
 

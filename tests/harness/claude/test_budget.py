@@ -1,5 +1,8 @@
 """What is spent never exceeds the cap, whatever happens to a call."""
 
+import signal
+import threading
+
 import pytest
 from werkzeug import Response
 
@@ -98,6 +101,23 @@ def test_every_dollar_is_a_candidates_or_an_events(place):
     assert place.kinds == [Kind.ERROR, Kind.CUT, Kind.UNUSED]
     accounted = proposer.spent(kept).usd + sum(event.usd for event in place.events)
     assert accounted == pytest.approx(proposer.total_usd) and proposer.spent(withdrawn) is None
+
+
+def test_what_ctrl_c_cuts_off_is_accounted_for(place):
+    """A question was answered; the answer to the next was under way."""
+
+    def interrupted(request):
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+        return place.server.stall()(request)
+
+    place.server.will(PROPOSAL, QUESTION, interrupted)
+    proposer = place.proposer(max_usd=10, max_tokens=MAX_TOKENS)
+    candidate = proposer.propose(place.history())
+    with pytest.raises(KeyboardInterrupt):
+        proposer.propose(place.history(candidate))
+    proposer.close()
+    assert place.kinds == [Kind.UNUSED] and place.events[0].usd == pytest.approx(USD + WORST)
+    assert place.events[0].usd + proposer.spent(candidate).usd == pytest.approx(proposer.total_usd)
 
 
 def test_held_dollars_count_until_they_are_settled():

@@ -1,6 +1,8 @@
 """A whole search with a model that is scripted: real children, a real judge, the real SDK."""
 
 import json
+import signal
+import threading
 
 import pytest
 
@@ -36,26 +38,43 @@ def settings(tmp_path, packed, golden, cache, kernels, short, server):
 
 def test_from_a_wrong_first_try_through_a_compile_error_to_a_confirmed_win(settings, server):
     bodies = BAD["skips_the_biases"], BAD["does_not_compile"], BAD["leaves_an_element"], FAST
-    server.will(*(proposed(f"kernel_{number}", body) for number, body in enumerate(bodies)))
-    given = settings(candidates=4)
+    given, judged = settings(candidates=4), []
+
+    def slowly(number, body):
+        def reply(request):
+            judged.append(len(load_rows(given.run / "ledger.tsv")))
+            return server.slowly([*proposed(f"kernel_{number}", body)(request).response], every_s=0.02)(request)
+
+        return reply
+
+    server.will(*(slowly(number, body) for number, body in enumerate(bodies)))
     summary = search(given)
     rows = load_rows(given.run / "ledger.tsv")[1:]
     assert [row.status for row in rows] == [Status.WRONG, Status.FAILED_BUILD, Status.WRONG, Status.KEPT]
     assert {row.proposer for row in rows} == {"claude"} and summary.confirmed.ops["qmatvec"].low > 1
-    # While a candidate is judged, the next is proposed in a conversation of its own: what was found comes after that.
+    # A model is asked when nothing is to be measured, and then knows what was found.
+    assert judged == [1, 2, 3, 4]
     said = [json.dumps(last_results(asked)) for asked in server.asked]
-    assert said[:2] == ["[]", "[]"] and "off by" in said[2] and "no_such_name" in said[3]
+    assert said[0] == "[]" and "off by" in said[1] and "no_such_name" in said[2] and "wrong at check" in said[3]
 
 
-def test_what_a_search_cost_is_in_its_ledger_and_its_events(settings, server):
-    server.will(proposed("first", FAST), failed(401))
-    given = settings(candidates=2)
+def ctrl_c(request):
+    """What a person does while the model thinks."""
+    signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+    return failed(500)(request)
+
+
+def test_what_a_search_cost_is_in_its_ledger_and_its_events_up_to_ctrl_c(settings, server):
+    server.will(proposed("first", FAST), failed(401), ctrl_c)
+    given = settings(candidates=3)
     summary = search(given)
+    assert summary.interrupted
     (row, *others), run = load_rows(given.run / "ledger.tsv")[1:], given.run
     assert (row.model, row.input_tokens, row.cached_tokens, row.output_tokens) == ("claude-opus-5-5", 1120, 1000, 50)
     assert row.usd == pytest.approx(USD) and [other.proposer for other in others] == ["mutate"]
-    (event,) = [json.loads(line) for line in (run / "events.jsonl").read_text().splitlines()]
-    assert event["kind"] == Kind.ERROR and summary.cost_usd == pytest.approx(USD + event["usd"])
+    events = [json.loads(line) for line in (run / "events.jsonl").read_text().splitlines()]
+    assert [event["kind"] for event in events] == [Kind.ERROR, Kind.UNUSED] and events[1]["usd"] > 0
+    assert summary.cost_usd == pytest.approx(USD + events[1]["usd"])
     # A search that goes on counts what was spent before.
     again = RunFolder(settings(candidates=2, resume=True))
     assert again.spent_usd(load_rows(again.ledger)) == pytest.approx(summary.cost_usd)
