@@ -226,7 +226,7 @@ def search(arguments: Namespace, config: Config) -> Result:
         if (settings.run / "ledger.tsv").exists():
             write_report(settings.run)
         raise
-    chart, table = write_report(settings.run)
+    chart, table = write_report(settings.run, summary.speedup)
     print_summary(summary, chart)
     return Result(_search_fields(summary, chart, table, config), interrupted=summary.interrupted)
 

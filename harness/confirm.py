@@ -15,6 +15,7 @@ from harness.contest import ContestPlan
 from harness.judge import Judge
 from harness.keep import MOST_BLOCKS
 from harness.measure import EnginePlan
+from harness.model_use import ModelUse
 
 BENCH = ContestPlan(blocks=(12, MOST_BLOCKS), budget_s=4.0)
 # The whole golden record takes minutes on a slow machine.
@@ -56,7 +57,7 @@ class Summary:
         confirmation, or could not measure.
     unmeasured: candidates that are right and clean and wait for a machine that can time them.
     costs: seconds by what they were spent on (`harness.costs`). noise: the A/A runs (`harness.aa`).
-    cost_usd: of the language model that was asked; nan where it has no price.
+    language_model: what was taken of it, `ModelUse()` where none was asked.
     next: the command that goes on with the search, and where; '' when it is complete.
     """
 
@@ -73,17 +74,14 @@ class Summary:
     seconds: float
     costs: Mapping[str, float] = field(default_factory=dict)
     noise: Sequence[Mapping[str, Any]] = ()
-    cost_usd: float = 0.0
-
-    @property
-    def usd_per_percent(self) -> float | None:
-        """Dollars for each confirmed 1 % of `speedup`; None where nothing was gained."""
-        gain = 100 * ((self.speedup or 1.0) - 1)
-        return self.cost_usd / gain if gain > 0 else None
+    language_model: ModelUse = field(default_factory=ModelUse)
 
     def to_json(self) -> dict[str, Any]:
-        """The summary as JSON types."""
-        return {**asdict(self), "run": str(self.run), "usd_per_percent": self.usd_per_percent}
+        """The summary as JSON types; cost_usd and usd_per_percent: dollars, in all and for each confirmed 1 %."""
+        took = self.language_model
+        dollars = {"cost_usd": took.usd, "usd_per_percent": took.usd_per_percent(self.speedup)}
+        tokens = asdict(took) | {"cached_share": took.cached_share}
+        return {**asdict(self), "run": str(self.run), "language_model": tokens, **dollars}
 
 
 def confirm(judge: Judge, champion: Candidate, seed: Candidate, folder: Path) -> Confirmed:

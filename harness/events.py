@@ -31,12 +31,20 @@ class Events:
 
     def read(self) -> Iterator[Event]:
         """All events, oldest first. CheckError names a line that is none."""
-        lines = self.path.read_text().splitlines() if self.path.exists() else []
-        for number, line in enumerate(lines, start=1):
-            try:
-                yield _event(json.loads(line))
-            except (ValueError, KeyError, TypeError) as error:
-                raise CheckError(f"{self.path} line {number}: damaged event ({error!r})") from error
+        return load_events(self.path)
+
+
+def load_events(path: Path) -> Iterator[Event]:
+    """All events of a record, oldest first; none when there is no file.
+
+    A last line without its newline was cut by a kill and is no event. CheckError names any other line that is none.
+    """
+    lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else []
+    for number, line in enumerate(lines, start=1):
+        try:
+            yield _event(json.loads(line))
+        except (ValueError, KeyError, TypeError) as error:
+            raise CheckError(f"{path} line {number}: damaged event ({error!r})") from error
 
 
 def _event(record: dict[str, str | float | None]) -> Event:

@@ -71,7 +71,8 @@ def search(settings: SearchSettings, observer: Observer | None = None) -> Summar
             interrupted = True
         summary = summarise(ledger.rows, settings, target, confirmed, interrupted, time.monotonic() - started)
         spent = costs(laps, ledger.rows[before:], judge.waited_s)
-        summary = replace(summary, costs=spent, noise=judge.watch.to_json(), cost_usd=run.spent_usd(ledger.rows))
+        summary = replace(summary, costs=spent, noise=judge.watch.to_json())
+    summary = replace(summary, language_model=run.model_use(ledger.rows))  # with what the proposer let go of at its end
     run.write("summary.json", summary.to_json())
     return summary
 

@@ -78,6 +78,6 @@ def _claude(settings: ProposerSettings, shop: Workshop) -> Proposer:
         parts=tuple(shop.parts),
         limits=limits(shop.search.cache),
         refuted=refuted,
-        spent_usd=shop.run.spent_usd(rows),
+        spent_usd=shop.run.model_use(rows).usd,
     )
     return make_claude(settings.claude, search, instead=_mutate(shop), record=shop.run.events.record)

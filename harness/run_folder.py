@@ -18,6 +18,7 @@ from harness.isolation import layers
 from harness.judge import Verdict
 from harness.ledger import Row, load_rows
 from harness.load import watched
+from harness.model_use import ModelUse, model_use
 from harness.seal import Seal
 from harness.settings import SearchSettings, writable
 
@@ -135,9 +136,9 @@ class RunFolder:
         for exchanged in (*folder.glob("scratch/*.npz"), *folder.glob("scratch/*.safetensors")):
             exchanged.unlink()
 
-    def spent_usd(self, rows: Sequence[Row]) -> float:
-        """Dollars that this search has cost, its candidates (`rows`) and its events; nan where a model has no price."""
-        return sum(row.usd for row in rows) + sum(event.usd for event in self.events.read())
+    def model_use(self, rows: Sequence[Row]) -> ModelUse:
+        """What this search took of a language model: its candidates (`rows`), and its events."""
+        return model_use(rows, self.events.read())
 
     def load(self, identity: str) -> Candidate:
         """A recorded candidate. CheckError when its record is missing or damaged."""

@@ -52,6 +52,8 @@ def test_from_a_wrong_first_try_through_a_compile_error_to_a_confirmed_win(setti
     rows = load_rows(given.run / "ledger.tsv")[1:]
     assert [row.status for row in rows] == [Status.WRONG, Status.FAILED_BUILD, Status.WRONG, Status.KEPT]
     assert {row.proposer for row in rows} == {"claude"} and summary.confirmed.ops["qmatvec"].low > 1
+    gained = 100 * (summary.speedup - 1)
+    assert summary.to_json()["usd_per_percent"] == pytest.approx(4 * USD / gained)
     # A model is asked when nothing is to be measured, and then knows what was found.
     assert judged == [1, 2, 3, 4]
     said = [json.dumps(last_results(asked)) for asked in server.asked]
@@ -74,7 +76,8 @@ def test_what_a_search_cost_is_in_its_ledger_and_its_events_up_to_ctrl_c(setting
     assert row.usd == pytest.approx(USD) and [other.proposer for other in others] == ["mutate"]
     events = [json.loads(line) for line in (run / "events.jsonl").read_text().splitlines()]
     assert [event["kind"] for event in events] == [Kind.ERROR, Kind.UNUSED] and events[1]["usd"] > 0
-    assert summary.cost_usd == pytest.approx(USD + events[1]["usd"])
+    took = summary.language_model
+    assert took.usd == pytest.approx(USD + events[1]["usd"]) and took.output_tokens == 50
     # A search that goes on counts what was spent before.
     again = RunFolder(settings(candidates=2, resume=True))
-    assert again.spent_usd(load_rows(again.ledger)) == pytest.approx(summary.cost_usd)
+    assert again.model_use(load_rows(again.ledger)) == took
