@@ -8,6 +8,9 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
+import pydantic
+
+from baseline.layout import first_problem
 from baseline.variant import Variant
 from harness.cache_state import CacheUse
 
@@ -69,12 +72,6 @@ class Configuration:
         kernels = {op: {"variant": spec.variant, "tunables": dict(spec.tunables)} for op, spec in self.kernels.items()}
         return {"kernels": kernels, "io": dict(self.io)}
 
-    @classmethod
-    def from_json(cls, record: Mapping[str, Any]) -> "Configuration":
-        """The inverse of `to_json`. KeyError or TypeError when `record` has another form."""
-        kernels = {op: KernelSpec(spec["variant"], dict(spec["tunables"])) for op, spec in record["kernels"].items()}
-        return cls(kernels, dict(record["io"]))
-
     def with_kernel(self, op: str, spec: KernelSpec) -> "Configuration":
         """This configuration with another kernel for `op`."""
         return replace(self, kernels={**self.kernels, op: spec})
@@ -123,16 +120,12 @@ class Candidate:
         }
 
     @classmethod
-    def from_json(cls, record: Mapping[str, Any]) -> "Candidate":
-        """The inverse of `to_json`."""
-        return cls(
-            id=record["id"],
-            parent=record["parent"],
-            proposer=record["proposer"],
-            hypothesis=record["hypothesis"],
-            changed=record["changed"],
-            configuration=Configuration.from_json(record["configuration"]),
-        )
+    def from_json(cls, record: Any) -> "Candidate":
+        """The inverse of `to_json`. ValueError, saying why in one line, when `record` has another form."""
+        try:
+            return pydantic.TypeAdapter(cls).validate_python(record)
+        except pydantic.ValidationError as error:
+            raise ValueError(first_problem(error)) from None
 
 
 def changed_part(candidate: Candidate) -> tuple[str, str]:

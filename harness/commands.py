@@ -372,8 +372,8 @@ def _configuration(config: Config) -> "tuple[dict[str, Choice], dict[str, Any]]"
         chosen = Candidate.from_json(json.loads(path.read_text())).configuration
     except OSError as error:
         raise UsageError(f"configuration {path} cannot be read: {error.strerror}") from None
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise UsageError(f"configuration {path} is not a candidate.json of a search") from None
+    except ValueError as error:
+        raise UsageError(f"configuration {path} is not a candidate.json of a search ({error})") from None
     target = config.target.name
     sources = {
         op: data_folder("kernels") / op / target / f"{spec.variant}{SUFFIXES[target]}"

@@ -16,6 +16,7 @@ from baseline.samples import sample_inputs
 from harness.blocks import CANDIDATE, CHAMPION, Blocks, measure
 from harness.build import OpLibrary
 from harness.candidate import Benched, Failure, Status
+from harness.clocks import disagreement, hidden_s
 from harness.contestant import Contestant, Repetition
 from harness.conversation import Ended
 from harness.keep import LEAST_BLOCKS, MOST_BLOCKS, speedup
@@ -28,7 +29,6 @@ REPETITION_S = 0.01  # of the quicker arm at least: a hundred times what asking 
 LONGEST_S = 0.1  # of the slower arm at most
 PAIRS = 3  # of processes in which a candidate that would be kept wins or does not
 CHECKED = 2  # of the timed repetitions, drawn by lot, whose results are compared: the oracle is slow
-HIDDEN_SHARE, HIDDEN_S = 0.25, 2e-3  # how far an honest process's clock may be from the parent's
 
 
 @dataclass(frozen=True)
@@ -54,13 +54,6 @@ class Samples:
         arms = self.blocks.champion, self.blocks.candidate
         champion, candidate = (tuple(r.seconds / self.launches for r in arm) for arm in arms)
         return champion, candidate
-
-    def hidden_s(self) -> float:
-        """Seconds of a repetition that the candidate's process does not tell of, beyond those that the champion's does
-        not: asking and answering take some."""
-        arms = self.blocks.champion, self.blocks.candidate
-        old, new = (median(r.seconds - r.own_seconds for r in arm) for arm in arms)
-        return new - old
 
 
 def bench_inputs(library: OpLibrary, file: Path) -> None:
@@ -155,7 +148,7 @@ class Contest:
         match = Match(processes, check)
         samples = Samples(match.launches, measure(match.timed, plan.blocks, plan.budget_s, self.min_gain))
         too_fast = self.floor.failure(median(samples.seconds()[1]))
-        return samples, _hidden(samples) or match.verdict() or too_fast
+        return samples, disagreement(samples.blocks) or match.verdict() or too_fast
 
 
 class Match:
@@ -199,18 +192,9 @@ class Match:
         return self._processes[arm].run(arm), activations
 
 
-def _hidden(samples: Samples) -> Failure | None:
-    """What is wrong when the candidate's process tells of other times than passed."""
-    usual, hidden = median(r.seconds for r in samples.blocks.candidate), samples.hidden_s()
-    if hidden <= HIDDEN_SHARE * usual + HIDDEN_S:
-        return None
-    reason = f"its process's clock is {1e3 * hidden:.1f} ms short of the {1e3 * usual:.1f} ms that passed"
-    return Failure(Status.DISHONEST, reason)
-
-
 def _benched(samples: Samples | None, failure: Failure | None, seconds: float) -> Benched:
     if samples is None:
         return Benched(False, (), (), None, seconds, failure)
-    blocks, hidden = samples.blocks, samples.hidden_s()
+    blocks, hidden = samples.blocks, hidden_s(samples.blocks)
     measured, order, machine = speedup(blocks.ratios()), tuple(blocks.champion_first), (blocks.again, blocks.disturbed)
     return Benched(True, *samples.seconds(), measured, seconds, failure, order, hidden, *machine)

@@ -7,7 +7,6 @@ cannot look at them, and has stopped before the clock does. What lies in the slo
 
 import os
 import sys
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,13 +56,7 @@ class Contestant(Conversation):
 
     def run(self, arm: str) -> Repetition:
         """Launches what was prepared. Native code stands until it is asked again."""
-        started = time.perf_counter()
-        answer = self.ask("run", arm=arm)
-        if self._native:
-            self.stop()
-        seconds = time.perf_counter() - started
-        if self._native:
-            self.stand()
+        answer, seconds = self.clocked("run", self._native, arm=arm)
         return Repetition(seconds, number(answer.get("seconds")))
 
     def left(self, launches: int) -> dict[str, Array]:

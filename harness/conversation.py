@@ -83,6 +83,17 @@ class Conversation:
             raise self._unasked()
         return answer
 
+    def clocked(self, what: str, stop: bool, **arguments: Any) -> tuple[dict[str, Any], float]:
+        """As `ask`, with the seconds that passed on this process's clock. stop: the child stands before they end."""
+        started = time.perf_counter()
+        answer = self.ask(what, **arguments)
+        if stop:
+            self.stop()
+        seconds = time.perf_counter() - started
+        if stop:
+            self.stand()
+        return answer, seconds
+
     def _tell(self, line: bytes) -> None:
         """Sends a line, shorter than what a pipe takes at once. A child that answers without listening fills it up."""
         assert self._process.stdin is not None

@@ -169,11 +169,9 @@ class Stages(Silent):
 def print_rerun(found: Rerun) -> None:
     """What was recorded, beside what came of it now."""
     table = Table("over the plain kernels", "recorded", "now", "99 % interval")
-    for op, recorded in found.recorded.items():
-        now = bounds(found.again[op]) if op in found.again else ("", "")
-        table.add_row(op, f"{recorded.value:.2f}x", *now)
-    if found.engine is not None:
-        table.add_row("decode, whole engine", "", *bounds(found.engine))
+    for what, recorded in found.recorded.items():
+        now = bounds(found.again[what]) if what in found.again else ("", "")
+        table.add_row(what, f"{recorded.value:.2f}x", *now)
     console().print(table)
     for note in found.notes:
         console().print(note, markup=False, soft_wrap=True)

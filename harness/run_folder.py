@@ -154,6 +154,9 @@ def load_candidate(run: Path, identity: str) -> Candidate:
     """A candidate of a run. CheckError when its record is missing or damaged."""
     path = candidate_folder(run, identity) / "candidate.json"
     try:
-        return Candidate.from_json(json.loads(path.read_text()))
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        candidate = Candidate.from_json(json.loads(path.read_text()))
+    except (OSError, ValueError) as error:
         raise CheckError(f"{path}: not a candidate's record ({error})") from error
+    if candidate.id != identity:
+        raise CheckError(f"{path}: the record of another candidate, {candidate.id}")
+    return candidate

@@ -46,18 +46,21 @@ BENCH = {
 }
 
 
-@pytest.fixture
-def kernels(tmp_path) -> Path:
+def cut_kernels(root: Path) -> Path:
     """The contracts, cut to a few small shapes, with the plain variants alone: tests add others."""
-    root = tmp_path / "kernels"
     for op, bench in BENCH.items():
         (root / op / "cpu").mkdir(parents=True)
         contract = yaml.safe_load((KERNELS / op / "contract.yaml").read_text())
-        contract["check"] = contract["check"][:CHECKED]
-        contract["bench"] = [bench]
+        contract |= {"check": contract["check"][:CHECKED], "bench": [bench]}
         (root / op / "contract.yaml").write_text(yaml.safe_dump(contract, sort_keys=False))
         shutil.copy(KERNELS / op / "cpu" / "plain.cpp", root / op / "cpu")
     return root
+
+
+@pytest.fixture
+def kernels(tmp_path) -> Path:
+    """See `cut_kernels`."""
+    return cut_kernels(tmp_path / "kernels")
 
 
 @pytest.fixture(scope="session")
