@@ -11,24 +11,42 @@ from baseline.policy import IoPolicy
 from harness.cli import with_recorded
 from harness.config import load_config
 from harness.propose.settings import NAMES, ProposerSettings
-from harness.settings import DEFAULT_JUDGE
+from harness.settings import DEFAULT_JUDGE, SearchSettings
 
 
 def test_a_resumption_need_not_repeat_what_the_search_began_with(tmp_path: Path) -> None:
     began = {"target": "metal", "ops": ["qmatvec", "io"], "min_gain": 0.5, "state": "cold", "variants": "plain"}
     groups = {"io": {"threads": 3, "cache": "direct"}, "judge": {"factor": 9.0}}
-    proposer = asdict(ProposerSettings("inbox", folder=tmp_path, patience_s=7.0))
-    record = began | groups | {"proposer": proposer}
-    (tmp_path / "settings.json").write_text(json.dumps(record, default=str))
+    proposer = {"proposer": asdict(ProposerSettings())}
+    (tmp_path / "settings.json").write_text(json.dumps(began | groups | proposer))
     config = load_config(with_recorded([f"run={tmp_path}", "io.threads=2", "minutes=9"]))
     assert (config.target.name, config.op, config.min_gain, config.minutes) == ("metal", ["qmatvec", "io"], 0.5, 9)
     assert (config.io.threads, config.io.cache, config.judge.factor) == (2, "direct", 9.0)
     assert (config.state, config.variants) == ("cold", "plain")
-    assert (config.proposer.name, config.proposer.folder, config.proposer.patience_s) == ("inbox", str(tmp_path), 7.0)
     assert with_recorded(["minutes=9"]) == ["minutes=9"]
     (tmp_path / "settings.json").write_text("[]")
     with pytest.raises(UsageError, match="not the record of a search"):
         with_recorded([f"run={tmp_path}"])
+
+
+BEGAN = {
+    "mutate": [],
+    "random": [],
+    "inbox": ["proposer.folder=a folder, mine", "proposer.patience_s=7"],
+    "replay": ["proposer.record=runs/a=b"],
+    "claude": ["proposer.base_url=http://127.0.0.1:9/x,y", "proposer.max_usd=2.5", "proposer.batch=true"],
+}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_resumption_has_the_proposer_that_the_search_began_with(tmp_path: Path, name: str) -> None:
+    began = ProposerSettings.given(asdict(load_config([f"proposer={name}", *BEGAN[name]]).proposer))
+    settings = SearchSettings(*[tmp_path] * 5, proposer=began)
+    (tmp_path / "settings.json").write_text(json.dumps(asdict(settings), default=str))
+    again = load_config(with_recorded([f"run={tmp_path}"]))
+    assert ProposerSettings.given(asdict(again.proposer)) == began
+    other = load_config(with_recorded([f"run={tmp_path}", "proposer=mutate"]))
+    assert other.proposer == load_config([]).proposer
 
 
 def test_text_options_are_taken_as_they_are() -> None:
