@@ -11,6 +11,7 @@ from harness.candidate import IO, Candidate, identify
 from harness.judge import Judge
 from harness.ledger import Row
 from harness.propose.base import History, Proposer
+from harness.propose.claude.event import Spent
 
 Variants = Mapping[str, Mapping[str, Variant]]
 
@@ -29,10 +30,20 @@ class Queue:
         if self._taken is not None:
             self._proposer.observe(self._taken, row)
 
+    def spent(self) -> Spent | None:
+        """What was spent on the candidate that was taken last."""
+        return self._proposer.spent(self._taken) if self._taken is not None else None
+
     def peek(self, champion: Candidate, rows: Sequence[Row], current: Candidate) -> Candidate | None:
-        """What will most likely come after `current`, which is not judged yet."""
+        """What will most likely come after `current`, which is not judged yet; None where that is not known at once.
+
+        A model that is asked before `current` is measured holds the measurement up; one that answers meanwhile, on a
+        thread, disturbs it, and knows an outcome less.
+        """
         if self._waiting:
             return self._waiting[0]
+        if not self._proposer.at_once:
+            return None
         self._next = self._proposer.propose(History(self._seed, champion, rows, (current,)))
         return self._next
 

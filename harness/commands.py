@@ -213,9 +213,12 @@ def search(arguments: Namespace, config: Config) -> Result:
     """`nightforge search`."""
     from harness.display import print_summary, watch
     from harness.loop import search as run
+    from harness.propose.claude.settings import forecast
     from harness.report import write_report
 
     settings = search_settings(arguments, config)
+    if (model := settings.proposer.claude) is not None:
+        say(forecast(model, settings.candidates, settings.minutes))
     try:
         with watch(settings) as observer:
             summary = run(settings, observer)
@@ -236,6 +239,7 @@ def _search_fields(summary: "Summary", chart: Path | None, table: Path, config: 
 def search_settings(arguments: Namespace, config: Config) -> "SearchSettings":
     """The search that a configuration asks for. UsageError for what it cannot be."""
     from harness.models import golden_folder, packed_model
+    from harness.propose.settings import ProposerSettings
     from harness.settings import OPS, SearchSettings
 
     if config.dtype != "float32" or config.top_k is not None or config.configuration is not None:
@@ -251,6 +255,7 @@ def search_settings(arguments: Namespace, config: Config) -> "SearchSettings":
         cache=cache_folder() / "build",
         golden=golden_folder(config.golden, packed.fingerprint, packed.bundled),
         target=config.target.name,
+        proposer=ProposerSettings.given(asdict(config.proposer)),
         ops=chosen_ops(config, (*OPS, "io")),
         io=asdict(config.io),
         judge=asdict(config.judge),

@@ -56,6 +56,7 @@ class Summary:
         confirmation, or could not measure.
     unmeasured: candidates that are right and clean and wait for a machine that can time them.
     costs: seconds by what they were spent on (`harness.costs`). noise: the A/A runs (`harness.aa`).
+    cost_usd: of the language model that was asked; nan where it has no price.
     next: the command that goes on with the search, and where; '' when it is complete.
     """
 
@@ -74,9 +75,15 @@ class Summary:
     noise: Sequence[Mapping[str, Any]] = ()
     cost_usd: float = 0.0
 
+    @property
+    def usd_per_percent(self) -> float | None:
+        """Dollars for each confirmed 1 % of `speedup`; None where nothing was gained."""
+        gain = 100 * ((self.speedup or 1.0) - 1)
+        return self.cost_usd / gain if gain > 0 else None
+
     def to_json(self) -> dict[str, Any]:
         """The summary as JSON types."""
-        return {**asdict(self), "run": str(self.run)}
+        return {**asdict(self), "run": str(self.run), "usd_per_percent": self.usd_per_percent}
 
 
 def confirm(judge: Judge, champion: Candidate, seed: Candidate, folder: Path) -> Confirmed:

@@ -151,6 +151,10 @@ def print_summary(summary: Summary, chart: Path | None) -> None:
         for disturbance, blocks in summary.confirmed.disturbed.items():
             out.print(f"{blocks} blocks were measured under {disturbance}, which did not end")
     out.print(costs.line(summary.costs), soft_wrap=True)
+    if summary.cost_usd:
+        each = summary.usd_per_percent
+        gained = "" if each is None else f", ${each:.4f} for each confirmed 1 %"
+        out.print(f"language model: ${summary.cost_usd:.2f}{gained}")
     for line in left(summary):
         out.print(line, soft_wrap=True)
     out.print(f"record: {summary.run}" + (f"   chart: {chart}" if chart else ""), soft_wrap=True)

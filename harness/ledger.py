@@ -42,6 +42,11 @@ class Row:
     engine_s: float
     seconds: float  # all stages together, the harness's own work included
     elapsed_s: float  # from the start of this search (or of its resumption) to the end of this candidate
+    model: str  # the language model that was asked; '' where none was
+    input_tokens: int  # those from its cache included
+    cached_tokens: int
+    output_tokens: int
+    usd: float  # nan: the model has no price
     hypothesis: str
 
     @property
@@ -52,6 +57,7 @@ class Row:
 
 NAMES = tuple(f.name for f in fields(Row))
 FLOATS = frozenset(f.name for f in fields(Row) if f.type is float)
+INTEGERS = frozenset(f.name for f in fields(Row) if f.type is int)
 HEADER = "\t".join(NAMES).encode() + b"\n"
 
 
@@ -81,6 +87,7 @@ def decode(line: bytes) -> Row:
         raise ValueError(f"{len(cells)} columns, not {len(NAMES)}")
     values: dict[str, object] = dict(zip(NAMES, map(_unescape, cells), strict=True))
     values |= {name: float(str(values[name])) for name in FLOATS}
+    values |= {name: int(str(values[name])) for name in INTEGERS}
     values |= {"status": Status(str(values["status"])), "stage": Stage(str(values["stage"]))}
     return Row(**values)  # type: ignore[arg-type]
 

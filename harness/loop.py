@@ -1,7 +1,8 @@
 """The search: propose, build, verify, measure, keep."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 
 from optuna.exceptions import StorageInternalError
@@ -17,8 +18,8 @@ from harness.judge import Judge
 from harness.ledger import Ledger, Row, latest, load_rows, unmeasured
 from harness.progress import Observer, Silent
 from harness.propose.base import Proposer
-from harness.propose.mutate import Mutate
-from harness.propose.writer import Writer
+from harness.propose.claude.event import Spent
+from harness.proposers import Workshop, make
 from harness.rows import seed_row, to_row
 from harness.run_folder import RunFolder
 from harness.settings import OPS, SearchSettings
@@ -45,15 +46,16 @@ def search(settings: SearchSettings, observer: Observer | None = None) -> Summar
     run = RunFolder(settings)
     shelf = Shelf(variants, target, run.kernels)
     judge = Judge(settings, target, shelf, observer, run.scratch)
-    with Ledger(run.ledger) as ledger, run.seal.speaks_first():
+    with (
+        Ledger(run.ledger) as ledger,
+        run.seal.speaks_first(),
+        proposing(settings, run, ledger, shelf, parts) as proposer,
+    ):
         interrupted, confirmed, before = False, None, 0
         try:
             seed, champion = start(judge, run, ledger, started)
             before = len(ledger.rows)
             laps.end("opening")
-            study = Study(run.study, settings.seed)
-            study.recover(ledger.rows)
-            proposer = Mutate(study, shelf, parts, Writer(shelf, parts))
             champion = climb(judge, proposer, seed, champion, run, ledger, started)
             laps.end("search")
             run.seal.check(thoroughly=True)
@@ -62,8 +64,6 @@ def search(settings: SearchSettings, observer: Observer | None = None) -> Summar
                 confirmed = confirm(judge, champion, seed, run.scratch_of(champion.id))
                 run.seal.check(thoroughly=True)
                 laps.end("confirmation")
-        except StorageInternalError as error:  # SQLite's: a full disk, for one
-            raise UsageError(f"{run.study}: {error}") from None
         except KeyboardInterrupt:
             ledger.rows = load_rows(run.ledger)  # a row may have been written, and not been added to them
             if not ledger.rows:
@@ -71,9 +71,26 @@ def search(settings: SearchSettings, observer: Observer | None = None) -> Summar
             interrupted = True
         summary = summarise(ledger.rows, settings, target, confirmed, interrupted, time.monotonic() - started)
         spent = costs(laps, ledger.rows[before:], judge.waited_s)
-        summary = replace(summary, costs=spent, noise=judge.watch.to_json())
+        summary = replace(summary, costs=spent, noise=judge.watch.to_json(), cost_usd=run.spent_usd(ledger.rows))
     run.write("summary.json", summary.to_json())
     return summary
+
+
+@contextmanager
+def proposing(
+    settings: SearchSettings, run: RunFolder, ledger: Ledger, shelf: Shelf, parts: Sequence[str]
+) -> Iterator[Proposer]:
+    """The proposer that the settings ask for, for as long as it is needed. UsageError for what it cannot work with."""
+    study = Study(run.study, settings.seed)
+    try:
+        study.recover(ledger.rows)
+        proposer = make(settings.proposer, Workshop(run, ledger, shelf, study, parts, settings))
+        try:
+            yield proposer
+        finally:
+            proposer.close()
+    except StorageInternalError as error:  # SQLite's: a full disk, for one
+        raise UsageError(f"{run.study}: {error}") from None
 
 
 def climb(
@@ -87,7 +104,7 @@ def climb(
 ) -> Candidate:
     """The loop itself: returns the last champion when the time, the candidates or the ideas have run out.
 
-    While a candidate is measured the kernels of the one after it are built.
+    While a candidate is measured the kernels of the one after it are built, where that one is known at once.
     """
     settings, judged = judge.settings, 0
     queue = Queue(proposer, seed, untimed(run, ledger, judge))
@@ -97,8 +114,9 @@ def climb(
             if candidate is None:
                 break
             judge.waited_s += ahead.finish()
-            ahead.start(queue.peek(champion, ledger.rows, candidate))
-            row = evaluate(judge, candidate, champion, run, ledger, started)
+            if judged + 1 != settings.candidates:
+                ahead.start(queue.peek(champion, ledger.rows, candidate))
+            row = evaluate(judge, candidate, champion, run, ledger, started, queue.spent())
             queue.observe(row)
             judged += 1
             if row.status is Status.KEPT:
@@ -108,16 +126,22 @@ def climb(
 
 
 def evaluate(
-    judge: Judge, candidate: Candidate, champion: Candidate, run: RunFolder, ledger: Ledger, started: float
+    judge: Judge,
+    candidate: Candidate,
+    champion: Candidate,
+    run: RunFolder,
+    ledger: Ledger,
+    started: float,
+    spent: Spent | None = None,
 ) -> Row:
-    """Judges one candidate and records all that was found out."""
+    """Judges one candidate and records all that was found out, and what was spent on a language model for it."""
     began = time.monotonic()
     run.record(candidate, judge.variants)
     scratch = run.scratch_of(candidate.id)
     verdict = judge.evaluate(candidate, champion, scratch)
     run.seal.check(thoroughly=verdict.status is Status.KEPT)
     run.record_verdict(candidate, verdict)
-    row = to_row(candidate, verdict, time.monotonic() - began, time.monotonic() - started)
+    row = to_row(candidate, verdict, time.monotonic() - began, time.monotonic() - started, spent)
     ledger.append(row)
     judge.observer.on_row(row)
     return row

@@ -11,6 +11,7 @@ from baseline.tolerance import Tolerance
 from baseline.variant import PLAIN
 from harness.cache_state import STATES, WARM
 from harness.isolation import BEST, REQUIRED
+from harness.propose.settings import ProposerSettings
 from harness.tolerance import FACTOR
 
 # qmatvec first: most of a small model's time is spent there, so that later engine runs are short.
@@ -28,6 +29,7 @@ class SearchSettings:
     run: the folder that receives the ledger, the study and the candidates.
     packed: the packed model in whose engine candidates are judged; golden: the folder of its recorded answers.
     kernels: the folder of contracts and variants; cache: that of compiled libraries.
+    proposer: who proposes candidates.
     ops: those whose kernels the search may change; "io" stands for the I/O policy.
     io: the I/O policy to start from, the fields of `baseline.policy.IoPolicy`.
     judge: the limits that decide what is right, those of conf/judge.
@@ -45,6 +47,7 @@ class SearchSettings:
     cache: Path
     golden: Path
     target: str = "cpu"
+    proposer: ProposerSettings = field(default_factory=ProposerSettings)
     ops: tuple[str, ...] = (*OPS, "io")
     io: Mapping[str, int | str] = field(default_factory=lambda: DEFAULT_IO)
     judge: Mapping[str, float] = field(default_factory=lambda: DEFAULT_JUDGE)

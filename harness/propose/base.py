@@ -1,4 +1,4 @@
-"""What every proposer is: two methods."""
+"""What every proposer is."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from harness.candidate import Candidate, KernelSpec
 from harness.ledger import Row
+from harness.propose.claude.event import Spent
 
 
 @dataclass(frozen=True)
@@ -46,3 +47,15 @@ class Proposer(ABC):
     @abstractmethod
     def withdraw(self, candidate: Candidate) -> None:
         """Is told that a candidate that it proposed will not be judged."""
+
+    @property
+    def at_once(self) -> bool:
+        """Whether it proposes without waiting for anybody. Who waits is asked only when nothing is to be measured."""
+        return True
+
+    def spent(self, candidate: Candidate) -> Spent | None:
+        """What a candidate that it proposed took of a language model; None where none was asked."""
+        return None
+
+    def close(self) -> None:  # noqa: B027  # most hold nothing that must be let go
+        """The search is over."""

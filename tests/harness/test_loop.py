@@ -32,6 +32,7 @@ from harness.settings import SearchSettings
 from tests.harness.short_runs import shorten
 shorten(setattr)
 given = json.loads(sys.argv[1])
+del given["proposer"]  # the default one
 paths = {name: Path(given.pop(name)) for name in ("run", "packed", "kernels", "cache", "golden")}
 summary = search(SearchSettings(**paths, **given))
 print(json.dumps(summary.to_json()))

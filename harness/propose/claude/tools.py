@@ -10,6 +10,7 @@ import pydantic
 import yaml
 
 from harness.candidate import IO
+from harness.refutations import CONDITION
 
 
 class Arguments(pydantic.BaseModel):
@@ -49,16 +50,20 @@ class Proposal(Arguments):
     """What every proposal says of itself."""
 
     hypothesis: str = pydantic.Field(
-        description="why this should be faster here, in a sentence or two that a measurement can refute; for an idea "
-        "that was refuted before: which condition has changed"
+        description="why this should be faster here, in a sentence or two that a measurement can refute"
+    )
+    changed_condition: str = pydantic.Field(
+        description="for an idea that was refuted before: what is different here; else empty"
     )
     expected_gain: float = pydantic.Field(description="speed-up over the champion that you expect; 1.1 is 10 %")
     parent: str = pydantic.Field(description="the variant that this was made from; empty for none")
 
     @property
     def claim(self) -> str:
-        """The hypothesis with the gain that it expects."""
-        return f"{' '.join(self.hypothesis.split())} (expected: {self.expected_gain:.2f}x)"
+        """The hypothesis with the gain that it expects, and what has changed since the idea lost."""
+        claim = f"{self.hypothesis} (expected: {self.expected_gain:.2f}x)"
+        changed = f"{CONDITION} {self.changed_condition}" if self.changed_condition.strip() else ""
+        return " ".join(f"{claim} {changed}".split())
 
 
 class ProposeKernel(Proposal):

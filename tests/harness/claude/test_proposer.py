@@ -8,7 +8,7 @@ from harness.candidate import KernelSpec, Status, identify
 from harness.propose.claude.event import Kind
 from harness.settings import DEFAULT_IO
 from tests.harness.claude.messages_server import streamed, text, thinking, tool
-from tests.harness.claude.place import KERNEL, POLICY, USD, last_results
+from tests.harness.claude.place import KERNEL, POLICY, USD, last_results, numbered
 
 
 def test_a_proposed_kernel_is_on_the_shelf_and_in_the_candidate(place):
@@ -89,7 +89,7 @@ def test_what_the_model_said_goes_back_as_it_came_thinking_included(place):
 def test_a_rejected_build_goes_back_with_the_compilers_words_as_often_as_is_allowed(place):
     proposer = place.proposer(repairs=2)
     for number in range(3):
-        place.server.will(streamed(tool("propose_kernel", KERNEL | {"name": f"wide_{number}"}, f"toolu_{number}")))
+        place.server.will(streamed(tool("propose_kernel", numbered(number), f"toolu_{number}")))
         candidate = proposer.propose(place.history())
         log = f"body:{number}: error: no twice"
         proposer.observe(candidate, place.judged(candidate, Status.FAILED_BUILD, log, reason="no twice"))
@@ -105,7 +105,7 @@ def test_a_rejected_build_goes_back_with_the_compilers_words_as_often_as_is_allo
 def test_a_kernel_that_was_right_or_dishonest_does_not_go_back(place):
     proposer = place.proposer()
     for number, status in enumerate((Status.DISCARDED, Status.KEPT, Status.DISHONEST, Status.IMPOSSIBLE)):
-        place.server.will(streamed(tool("propose_kernel", KERNEL | {"name": f"wide_{number}"})))
+        place.server.will(streamed(tool("propose_kernel", numbered(number))))
         candidate = proposer.propose(place.history())
         proposer.observe(candidate, place.judged(candidate, status))
     assert [len(asked["messages"]) for asked in place.server.asked] == [1, 1, 1, 1]

@@ -7,9 +7,15 @@ import pytest
 
 from harness.candidate import Configuration, Status, identify
 from harness.propose.base import History, Proposer
-from tests.harness.propose.worlds import PROPOSERS, World, exhaust, outcome, world
+from tests.harness.propose.worlds import PROPOSERS, World, exhaust, model, outcome, world
 
 Make = Callable[[World], Proposer]
+
+
+@pytest.fixture(autouse=True)
+def a_model(server) -> None:
+    """For who asks one."""
+    server.otherwise = model
 
 
 @pytest.fixture(params=PROPOSERS.values(), ids=PROPOSERS.keys())
