@@ -1,6 +1,5 @@
 """The moves of a search without a model: one change of one part of a configuration, among what the shelf holds."""
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -9,6 +8,7 @@ from baseline.variant import Choice, Variant
 from harness.candidate import IO, Candidate, Configuration, KernelSpec, identify
 from harness.ledger import unmeasured
 from harness.propose.base import History
+from harness.propose.parents import beside, parents
 
 VARIANT = "variant"  # the knob of an op that is not one of its variant's tunables
 IO_SPACE: Mapping[str, tuple[int | str, ...]] = {
@@ -39,14 +39,14 @@ class Moves:
     parts: Sequence[str]
 
     def parents(self, history: History) -> Iterator[tuple[Candidate, list[str]]]:
-        """Whose children may be proposed, and which of their parts may change: the champion, then the candidates of
-        which nobody knows yet whether they would have beaten it, each in the part that it changed itself."""
-        yield history.champion, list(self.parts)
+        """Whose children may be proposed, and which of their parts may change: see `harness.propose.parents`; then the
+        candidates of which nobody knows yet whether they would have beaten the champion, each in its own part."""
+        for parent, parts in parents(history, self.parts):
+            if all(parent.configuration.kernels[part].variant in self.variants[part] for part in parts if part != IO):
+                yield parent, parts
         for row in unmeasured(history.rows):
             if row.op in self.parts and row.variant in self.variants[row.op]:
-                spec = KernelSpec(row.variant, json.loads(row.tunables))
-                configuration = history.champion.configuration.with_kernel(row.op, spec)
-                yield Candidate(row.id, row.parent, row.proposer, row.hypothesis, configuration, row.op), [row.op]
+                yield beside(row, history)
 
     def knobs(self, part: str, parent: Configuration) -> dict[str, tuple[int | str, ...]]:
         """What can be changed in a part of `parent`, with the values that each knob can have."""
