@@ -43,7 +43,7 @@ def make(settings: ProposerSettings, shop: Workshop) -> Proposer:
         "claude": lambda: _claude(settings, shop),
         "inbox": lambda: Inbox(_given(settings.folder), shop.shelf, shop.parts, settings.patience_s),
         "replay": lambda: Replay(_given(settings.record), shop.shelf, shop.parts),
-        "random": lambda: Random(shop.search.seed, shop.shelf, shop.parts),
+        "random": lambda: Random(shop.search.seed, shop.shelf, shop.parts, Writer(shop.shelf, shop.parts)),
     }
     return makers[settings.name]()
 

@@ -36,7 +36,8 @@ class Branch:
 def parents(history: History, parts: Sequence[str]) -> Iterator[tuple[Candidate, list[str]]]:
     """Who may have a child, who promises most first, and which parts it may change: the champion all of `parts`, any
     other the one in which it differs, beside the champion's kernels of the other ops."""
-    children = Counter(child.parent for child in (*history.rows, *history.pending) if child.parent)
+    born = [*(row.parent for row in history.rows), *(candidate.parent for candidate in history.pending)]
+    children = Counter(filter(None, born))
     seen, own = sum(children.values()), children[history.champion.id]
     champion = WIDTH * math.sqrt(math.log(1 + seen) / (1 + own))
     others = [branch for op in parts for branch in branches(op, history, children)]

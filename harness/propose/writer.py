@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from baseline.variant import Variant
 from harness.candidate import IO, Candidate, Status
 from harness.ledger import Row
 from harness.propose import rewrites
@@ -44,16 +45,23 @@ class Writer:
         Whether one was written. It is the shelf's then, and is proposed as any other variant.
         """
         bandit = self.bandit(history.rows)
-        drafts = [draft for op in self._ops if op in parts for draft in self._drafts(op, parent, history)]
 
         def promise(draft: Draft) -> float:
             return math.inf if draft.kind == WHOLE else bandit.score(self._arm(draft.op, draft.kind))
 
-        best = max(drafts, key=promise, default=None)
+        best = max(self.drafts(parent, parts, history), key=promise, default=None)
         if best is None or promise(best) < bandit.score(TUNING):
             return False
-        self._shelf.add(best.op, best.kind, best.text)
+        self.put(best)
         return True
+
+    def drafts(self, parent: Candidate, parts: Sequence[str], history: History) -> list[Draft]:
+        """All variants of the ops among `parts` that one step from `parent` leads to."""
+        return [draft for op in self._ops if op in parts for draft in self._drafts(op, parent, history)]
+
+    def put(self, draft: Draft) -> Variant:
+        """Puts a draft on the shelf."""
+        return self._shelf.add(draft.op, draft.kind, draft.text)
 
     def bandit(self, rows: Sequence[Row]) -> Bandit:
         """What each kind of change has brought to each op in a search, and tuning to all of them."""
