@@ -46,9 +46,11 @@ def place(target: str, fingerprint: str) -> Path:
 
 
 def apply(winner: Winner) -> Applied:
-    """Makes a winner the default. UsageError where it was never confirmed, CheckError where its record is damaged."""
+    """Makes a winner the default. UsageError where it was not confirmed, CheckError where its record is damaged."""
     if winner.confirmed is None:
         raise UsageError(f"{winner.run}: its champion was never confirmed, so it is not applied")
+    if winner.confirmed.refuted:
+        raise UsageError(f"{winner.run}: its champion was refuted, so it is not applied: {winner.confirmed.refuted}")
     folder = place(winner.target, winner.asked.contents["model"])
     partial = folder.with_name(folder.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)

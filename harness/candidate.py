@@ -143,6 +143,10 @@ class Speedup:
     low: float
     high: float
 
+    def text(self) -> str:
+        """For people."""
+        return f"{self.value:.3f}x [{self.low:.3f}, {self.high:.3f}]"
+
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> "Speedup":
         """What a record holds of one: null for a bound that is infinite. KeyError or TypeError for anything else."""

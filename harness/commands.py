@@ -228,7 +228,9 @@ def search(arguments: Namespace, config: Config) -> Result:
         raise
     chart, table = write_report(settings.run, summary.speedup)
     print_summary(summary, chart)
-    return Result(_search_fields(summary, chart, table, config), interrupted=summary.interrupted)
+    refuted = summary.confirmed.refuted if summary.confirmed else ""
+    failed = f"what was found is not there in fresh processes: {refuted}" if refuted else ""
+    return Result(_search_fields(summary, chart, table, config), failed, interrupted=summary.interrupted)
 
 
 def _search_fields(summary: "Summary", chart: Path | None, table: Path, config: Config) -> dict[str, Any]:

@@ -63,12 +63,11 @@ class Timed:
 
 @dataclass(frozen=True)
 class Decodes:
-    """How both arms decode. `files`: those of the experts; `native`: their code runs on this machine's cores."""
+    """How both arms decode. `files`: those of the experts."""
 
     files: Sequence[Path]
     texts: Texts
     plan: "EnginePlan"
-    native: bool
 
     def run(self, children: Mapping[str, Conversation]) -> Timed:
         """The decodes of the arms in one child (`harness.engine_job`) or in two: see `harness.blocks`. Each arm decodes
@@ -100,13 +99,10 @@ class Decodes:
         if self.plan.state == WARM:
             warm(self.files)
         child.ask("start", arm=arm, prompt=text.prompt)
-        if self.native:
-            child.stop()
-            child.stand()
         if self.plan.state == COLD:
             drop(self.files)
         before = disk_bytes(child.pid)
-        answer, seconds = child.clocked("decode", self.native, first=text.first, tokens=tokens)
+        answer, seconds = child.clocked("decode", first=text.first, tokens=tokens)
         after = disk_bytes(child.pid)
         child.ask("rest")
         disk = after - before if before is not None and after is not None else None
@@ -135,4 +131,9 @@ def in_new_process(job: Mapping[str, Any], arm: str, folder: Path, timeout_s: fl
     """A new process of an engine's job without the other arm: none of its code is there."""
     home = folder / arm
     home.mkdir(exist_ok=True)
-    return Conversation({**job, "arms": {arm: job["arms"][arm]}}, (arm,), home, timeout_s)
+    return engine_process({**job, "arms": {arm: job["arms"][arm]}}, home, timeout_s)
+
+
+def engine_process(job: Mapping[str, Any], folder: Path, timeout_s: float) -> Conversation:
+    """A process of an engine's job. On a CPU its kernels are native code."""
+    return Conversation(job, tuple(job["arms"]), folder, timeout_s, native=job["device"] == "cpu")

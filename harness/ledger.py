@@ -97,7 +97,7 @@ def load_rows(path: Path) -> list[Row]:
 
     A last line without its newline was cut by a kill and is no row. CheckError names any other line that is not one.
     """
-    if not path.exists():
+    if not path.is_file():
         return []
     header, *lines = path.read_bytes().split(b"\n")[:-1] or [HEADER[:-1]]
     if header != HEADER[:-1]:

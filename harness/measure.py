@@ -20,7 +20,7 @@ from harness.cache_state import WARM, expert_files
 from harness.candidate import Dispatched, EngineResult, Failure, Status
 from harness.conversation import Conversation, Ended
 from harness.decode_check import Texts
-from harness.decodes import Decodes, Timed, fit_twice, judge_anew
+from harness.decodes import Decodes, Timed, engine_process, fit_twice, judge_anew
 from harness.dispatch import Proof
 from harness.keep import LEAST_BLOCKS, log_ratios, speedup
 from harness.verify import STATUS
@@ -127,7 +127,7 @@ class _Stage:
         job, decodes = self._job(), self._decodes()
         for stale in (self._answers(), *self.folder.glob("dispatch.*.safetensors")):
             stale.unlink(missing_ok=True)
-        with Conversation(job | self._asked(), tuple(self.arms), self.folder, self.timeout_s) as child:
+        with engine_process(job | self._asked(), self.folder, self.timeout_s) as child:
             child.ready()
             result = self._answered(child)
             if not result.right or not self.plan.blocks[1]:
@@ -156,7 +156,7 @@ class _Stage:
 
     def _decodes(self) -> Decodes:
         texts = Texts.of(self.golden, self.plan.prompt)
-        return Decodes(expert_files(self.setting.packed), texts, self.plan, self.setting.device == "cpu")
+        return Decodes(expert_files(self.setting.packed), texts, self.plan)
 
     def _asked(self) -> dict[str, Any]:
         """What is asked of the candidate, and the files for its answers."""

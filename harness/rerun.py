@@ -9,7 +9,7 @@ from typing import Any
 
 from baseline.errors import CheckError, UsageError
 from baseline.manifest import load_manifest
-from harness import targets
+from harness import isolation, targets
 from harness.built_with import built_with, differences
 from harness.candidate import Speedup
 from harness.confirm import Confirmed, confirm, headline
@@ -20,6 +20,7 @@ from harness.settings import SearchSettings
 from harness.winner import Winner
 
 DECODE = "decode, whole engine"
+SHRUNK = 0.8  # of a recorded gain's lower bound: what a shared machine takes from a gain between two hours
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,8 @@ class Rerun:
 def rerun(winner: Winner, settings: SearchSettings, observer: Observer) -> Rerun:
     """Judges a winner again. `settings` says where the model, the golden record and the build cache are here.
 
-    UsageError where the winner was never confirmed, or this machine cannot time its target; CheckError where the model,
+    UsageError where the winner was never confirmed, this machine cannot time its target, or lacks a layer of a required
+    sandbox; CheckError where the model,
     the golden record or a contract is not the recorded one, or a source is not what its id says. Another compiler,
     library or CPU is a note.
     """
@@ -61,15 +63,16 @@ def notes(winner: Winner) -> tuple[str, ...]:
 def _rerun(winner: Winner, settings: SearchSettings, observer: Observer) -> Rerun:
     if winner.confirmed is None:
         raise UsageError(f"{winner.run}: its champion was never confirmed; go on with: {_resume(winner)}")
+    isolation.require(settings.sandbox)
     target = targets.here(winner.target)
     if not target.measures:
         raise UsageError(f"a winner on {target.name} can only be timed on {target.elsewhere}")
     with tempfile.TemporaryDirectory(prefix="nightforge-verify-") as scratch:
         kernels = Path(scratch, "kernels")
         variants = winner.write_kernels(kernels)
-        settings = dataclasses.replace(
-            settings, kernels=kernels, run=Path(scratch), target=winner.target, min_gain=winner.asked.min_gain
-        )
+        asked = winner.asked
+        settings = dataclasses.replace(settings, kernels=kernels, run=Path(scratch), target=winner.target)
+        settings = dataclasses.replace(settings, min_gain=asked.min_gain, state=asked.state, judge=asked.judge)
         _same_contents(winner, settings)
         judge = Judge(settings, target, variants, observer, _folder(scratch, "shared"))
         try:
@@ -81,13 +84,23 @@ def _rerun(winner: Winner, settings: SearchSettings, observer: Observer) -> Reru
 
 
 def compared(winner: Winner, confirmed: Confirmed, again: Confirmed, min_gain: float) -> Rerun:
-    """What a winner's record says, beside what came of it `again`. A gain is shown when its lower bound exceeds 1 +
-    min_gain."""
+    """What a winner's record says, beside what came of it `again`.
+
+    A gain that was shown, its lower bound above 1 + min_gain, must be shown again; on the same machine with the same
+    tools it must be as large, but for SHRUNK. What is a loss by now reproduces nothing.
+    """
     recorded, found = _speedups(confirmed), _speedups(again)
-    lost = [what for what in recorded if found[what].low <= 1 + min_gain < recorded[what].low]
+    if recorded.keys() != found.keys():
+        raise CheckError(f"{winner.run}: it was confirmed with {', '.join(recorded)}, and changed {', '.join(found)}")
+    same, reason = not notes(winner), ""
+    for what, then in recorded.items():
+        now = found[what]
+        if now.high < 1 or now.low <= 1 + min_gain < then.low:
+            reason = f"no gain shown this time: {what} is {now.text()}"
+        elif same and now.high < SHRUNK * then.low:
+            reason = f"{what} was {then.text()}, and is {now.text()}"
     gain = headline(again, winner.asked.ops)
-    reason = f"no gain shown this time: {', '.join(lost)}" if lost else ""
-    return Rerun(not lost, reason, gain.value, gain.low, recorded, found)
+    return Rerun(not reason, reason, gain.value, gain.low, recorded, found)
 
 
 def _speedups(confirmed: Confirmed) -> dict[str, Speedup]:

@@ -1,6 +1,7 @@
 """A search's winner, read back from its record alone: sources, configuration, hashes and figures."""
 
 import json
+import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,6 +17,9 @@ from harness.candidate import Candidate, KernelSpec, identify
 from harness.confirm import Confirmed
 from harness.ledger import load_rows
 from harness.run_folder import KERNELS, candidate_folder, load_candidate
+from harness.settings import OPS
+
+FINGERPRINT = re.compile("[0-9a-f]{32}")  # of a model
 
 
 @dataclass(frozen=True)
@@ -25,6 +29,8 @@ class Asked:
     target: str
     ops: tuple[str, ...]
     min_gain: float
+    state: str
+    judge: Mapping[str, float]
     contents: Mapping[str, str]
     built_with: Mapping[str, Any] = field(default_factory=dict)
 
@@ -88,7 +94,11 @@ def load_winner(run: Path) -> Winner:
     if not rows:
         raise UsageError(f"{run} holds no search: it has no ledger.tsv with rows")
     kept = [row for row in rows if row.status == "kept"]
+    if not kept:
+        raise UsageError(f"{run} holds no winner: its ledger has no row that was kept")
     champion, seed = (load_candidate(run, row.id) for row in (kept[-1], rows[0]))
+    if foreign := sorted({*champion.configuration.kernels, *seed.configuration.kernels} - {*OPS}):
+        raise CheckError(f"{run}: no op is called {foreign[0]!r}")
     return Winner(run, champion, seed, _asked(run / "settings.json"), _confirmed(run / "summary.json", champion))
 
 
@@ -101,7 +111,7 @@ def _asked(path: Path) -> Asked:
         raise CheckError(f"{path}: not the settings of a search ({first_problem(error)})") from None
     if asked.target not in SUFFIXES:
         raise CheckError(f"{path}: no target is called {asked.target!r}")
-    if "model" not in asked.contents:
+    if not FINGERPRINT.fullmatch(asked.contents.get("model", "")):
         raise CheckError(f"{path}: it does not say which model was searched on")
     return asked
 

@@ -29,7 +29,8 @@ class Random(Proposer):
     def propose(self, history: History) -> Candidate | None:
         """See `Proposer`."""
         for parent, parts in self._moves.parents(history):
-            moves = [*self._moves.new(parent, parts, history), *self._drafts(parent, parts, history)]
+            new: list[Move] = self._moves.new(parent, parts, history)
+            moves: list[Move | Draft] = [*new, *self._drafts(parent, parts, history)]
             if moves:
                 draw = random.Random(f"{self._seed} {len(history.rows)} {len(history.pending)}")
                 return self._moves.child(parent, self._written(draw.choice(moves)), "random")

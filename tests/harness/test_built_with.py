@@ -16,7 +16,7 @@ HERE = built_with.built_with()
 def winner(tmp_path, monkeypatch):
     """A winner that reproduces, of a search that was `built_with` something."""
     monkeypatch.setattr(rerun, "_rerun", lambda *_: Rerun(True, "", 2.0, 1.9, {}, {}))
-    return lambda **built_with: Winner(tmp_path, NONE, NONE, Asked("cpu", (), 0.02, {}, **built_with), None)
+    return lambda **built_with: Winner(tmp_path, NONE, NONE, Asked("cpu", (), 0.02, "warm", {}, {}, **built_with), None)
 
 
 def again(winner):

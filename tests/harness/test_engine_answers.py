@@ -81,13 +81,8 @@ class Forged:
         right = {"logits": [[7.0, 7.0]] * SHORT.tokens}
         return {"answer": self.said, "start": {}, "rest": {}, "decode": self.decoded, "score": right}[what]
 
-    def clocked(self, what, stop, **arguments):
+    def clocked(self, what, **arguments):
         return self.ask(what, **arguments), 1.0
-
-    def stop(self):
-        pass
-
-    stand = stop
 
 
 @pytest.fixture
@@ -101,8 +96,7 @@ def engine(tmp_path, monkeypatch):
     right = written(RIGHT, tmp_path)
 
     def run(said=SAID, answers=right, plain=marked, decoded=None, proof=PROOF, plan=UNTIMED):
-        for module in (measure, decodes):
-            monkeypatch.setattr(module, "Conversation", lambda job, *_: Forged(said, answers, plain, decoded, job))
+        monkeypatch.setattr(decodes, "Conversation", lambda job, *_, **__: Forged(said, answers, plain, decoded, job))
         arm = EngineArm({}, {})
         return run_engine(arm, arm, GOLDEN, setting, tmp_path, 1.0, plan, proof)
 

@@ -72,20 +72,85 @@ def test_a_winner_reproduces_from_its_record_alone(run, again):
     assert found.again["qmatvec"].low > 1.02 and found.again != found.recorded
 
 
-@pytest.mark.parametrize("what", ["qmatvec", DECODE])
-@pytest.mark.parametrize(
-    ("then", "now", "reproduced"),
-    [((1.5, 1.4), (1.3, 1.2), True), ((1.5, 1.4), (1.3, 1.01), False), ((1.05, 0.9), (0.8, 0.7), True)],
-    ids=["less and still a gain", "no gain any more", "none was shown"],
-)
-def test_every_gain_that_was_shown_must_be_shown_again(what, then, now, reproduced, run):
-    def confirmed(value, low):
-        found = dict.fromkeys(("qmatvec", DECODE), Speedup(2.0, 1.9, 2.1)) | {what: Speedup(value, low, 2.0)}
-        return Confirmed({"qmatvec": found["qmatvec"]}, found[DECODE], 1.0, 2.0, 0.0)
+def confirmed(**found):
+    return Confirmed({"qmatvec": found["qmatvec"]}, found["decode"], 1.0, 2.0, 0.0)
 
-    found = compared(load_winner(run), confirmed(*then), confirmed(*now), 0.02)
-    assert found.reproduced is reproduced
-    assert found.reason == ("" if reproduced else f"no gain shown this time: {what}")
+
+AS_EVER = Speedup(2.0, 1.9, 2.1)
+
+
+@pytest.mark.parametrize(("what", "name"), [("qmatvec", "qmatvec"), ("decode", DECODE)])
+@pytest.mark.parametrize(
+    ("then", "now", "reason"),
+    [
+        (Speedup(1.5, 1.4, 1.6), Speedup(1.3, 1.2, 1.4), ""),
+        (Speedup(1.5, 1.4, 1.6), Speedup(1.3, 1.01, 1.4), "no gain shown this time: {} is 1.300x [1.010, 1.400]"),
+        (Speedup(3.0, 2.9, 3.2), Speedup(1.5, 1.4, 1.6), "{} was 3.000x [2.900, 3.200], and is 1.500x [1.400, 1.600]"),
+        (Speedup(1.05, 0.9, 1.2), Speedup(1.0, 0.8, 1.1), ""),
+        (Speedup(1.05, 0.9, 1.2), Speedup(0.5, 0.4, 0.6), "no gain shown this time: {} is 0.500x [0.400, 0.600]"),
+    ],
+    ids=["nearly as much", "no gain any more", "half of it", "none was shown", "a loss by now"],
+)
+def test_every_gain_that_was_shown_must_be_shown_again(what, name, then, now, reason, run):
+    both = [confirmed(**{"qmatvec": AS_EVER, "decode": AS_EVER, what: found}) for found in (then, now)]
+    found = compared(load_winner(run), *both, 0.02)
+    assert found.reproduced is (not reason) and found.reason == reason.format(name)
+
+
+def test_with_other_tools_a_gain_may_be_another(run):
+    edit(run / "settings.json", lambda settings: settings["built_with"].update({"compiler version": "1.0"}))
+    less = confirmed(qmatvec=Speedup(1.5, 1.4, 1.6), decode=AS_EVER)
+    assert compared(load_winner(run), confirmed(qmatvec=AS_EVER, decode=AS_EVER), less, 0.02).reproduced
+
+
+@pytest.mark.parametrize(
+    ("found", "refuted"),
+    [
+        ({"qmatvec": AS_EVER, "decode": Speedup(1.0, 0.9, 1.1)}, ""),
+        ({"qmatvec": Speedup(1.0, 0.9, 1.1), "decode": AS_EVER}, "qmatvec 1.000x [0.900, 1.100]"),
+        ({"qmatvec": AS_EVER, "decode": Speedup(0.8, 0.7, 0.9)}, "decode 0.800x [0.700, 0.900]"),
+    ],
+)
+def test_what_a_confirmation_refutes_is_not_applied(found, refuted, run, tmp_path, monkeypatch):
+    monkeypatch.setattr(applied, "cache_folder", lambda: tmp_path / "mine")
+    assert confirmed(**found).refuted == refuted
+    winner = dataclasses.replace(load_winner(run), confirmed=confirmed(**found))
+    if not refuted:
+        return applied.apply(winner)
+    with pytest.raises(UsageError, match="its champion was refuted, so it is not applied: "):
+        applied.apply(winner)
+
+
+def test_an_io_policy_must_make_decode_faster():
+    unsure = Confirmed({}, Speedup(1.05, 0.98, 1.1), 1.0, 2.0, 0.0, decode_gains=True)
+    assert unsure.refuted == "decode 1.050x [0.980, 1.100]"
+
+
+@pytest.mark.parametrize("model", ["/../../victim", "", "79132c94", "../" + "0" * 29])
+def test_a_model_s_name_leads_nowhere(model, run):
+    edit(run / "settings.json", lambda settings: settings["contents"].update(model=model))
+    with pytest.raises(CheckError, match="it does not say which model was searched on"):
+        load_winner(run)
+
+
+def test_an_op_s_name_leads_nowhere(run):
+    record = run / "candidates" / champion(run) / "candidate.json"
+    edit(record, lambda it: it["configuration"]["kernels"].update({"../../away": {"variant": "plain", "tunables": {}}}))
+    with pytest.raises(CheckError, match=r"no op is called '\.\./\.\./away'"):
+        load_winner(run)
+
+
+def test_a_ledger_that_kept_nothing_has_no_winner(run):
+    (run / "ledger.tsv").write_bytes((run / "ledger.tsv").read_bytes().replace(b"\tkept\t", b"\twrong\t"))
+    with pytest.raises(UsageError, match="holds no winner"):
+        load_winner(run)
+
+
+def test_a_confirmation_of_other_ops_is_named(run, again):
+    edit(run / "summary.json", lambda it: it["confirmed"]["ops"].update(expert_down=it["confirmed"]["ops"]["qmatvec"]))
+    winner = load_winner(run)
+    with pytest.raises(CheckError, match="it was confirmed with qmatvec, expert_down, decode"):
+        compared(winner, winner.confirmed, confirmed(qmatvec=AS_EVER, decode=AS_EVER), 0.02)
 
 
 def test_a_winner_whose_source_was_edited_is_refused(run, again):
