@@ -16,6 +16,7 @@ from tests.models import TINY_MOE, make_checkpoint
 from tests.streamed import LAYOUT
 
 ROOT = Path(__file__).parents[1]
+SIZES = Sizes(prompts=1, prompt_tokens=12, positions=2, decode_tokens=4, windows=1, window_tokens=16)
 pytestmark = [pytest.mark.wheel, pytest.mark.timeout(900)]
 
 
@@ -93,7 +94,7 @@ def test_the_installed_command_searches(installed, tmp_path):
     pack(checkpoint, tmp_path / "packed", LAYOUT)
     (tmp_path / "texts").mkdir()
     shutil.copy(TINY_MOE / "heldout" / "heldout_pydocs.txt", tmp_path / "texts")
-    record(checkpoint, tmp_path / "golden", tmp_path / "texts", sizes=Sizes(windows=1))
+    record(checkpoint, tmp_path / "golden", tmp_path / "texts", sizes=SIZES)
     arguments = ["search", "--json", "run=found", "candidates=1", "op=[io]", "minutes=2"]
     arguments += [f"model={tmp_path / 'packed'}", f"golden={tmp_path / 'golden'}"]
     found = json.loads(run(binaries / "nightforge", *arguments, env=env, cwd=work))

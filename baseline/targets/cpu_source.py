@@ -14,7 +14,11 @@ from importlib.resources import files
 from baseline.contract import Contract, Instance, Tensor
 from baseline.variant import Choice, Variant
 
-HEADERS = ("cpu_prelude.h", "cpu_limbs.h", "cpu_tiles.h", "cpu_rows.h")  # what a kernel may use, in this order
+PRELUDE = "cpu_prelude.h"
+PACKED = ("cpu_limbs.h", "cpu_tiles.h", "cpu_rows.h")
+HEADERS = (PRELUDE, *PACKED)  # what a kernel may use, in this order
+_DECLARATION = re.compile(r"^\w[^=\n]*=?", re.MULTILINE)  # its first line, which begins at the margin, without a value
+_NAME = re.compile(r"\b\w+(?=\(| =| [{:]| __attribute__)")  # of what is declared, and of some parameters
 _INCLUDE = re.compile(r"^[ \t]*#[ \t]*include[^\n]*$", re.MULTILINE)
 
 
@@ -32,7 +36,7 @@ def translation_unit(choice: Choice, contract: Contract, instances: Sequence[Ins
     variant = choice.variant
     parts = ['#line 1 "generated"', "#include <atomic>"] if watermark else []
     parts += ['#line 1 "generated"', *map(_requirement, variant.requires), *_INCLUDE.findall(variant.helpers)]
-    parts += [line for header in HEADERS for line in (f'#line 1 "{header}"', text_of(header))]
+    parts += [line for header in _headers(variant) for line in (f'#line 1 "{header}"', text_of(header))]
     for symbol, instance in zip(symbols(contract, instances), instances, strict=True):
         parts.append(_copy(symbol, choice, contract, instance, watermark))
     return "\n".join(parts) + "\n"
@@ -42,6 +46,22 @@ def translation_unit(choice: Choice, contract: Contract, instances: Sequence[Ins
 def text_of(name: str) -> str:
     """The text of a C++ file of this package."""
     return files("baseline.targets").joinpath(name).read_text()
+
+
+def _headers(variant: Variant) -> Sequence[str]:
+    """All of them for a kernel that names what PACKED declares, whose own includes take longer than most kernels."""
+    names = _names(PACKED) - _names((PRELUDE,))
+    return HEADERS if names & _words(variant.helpers + variant.body) else (PRELUDE,)
+
+
+@cache
+def _names(headers: tuple[str, ...]) -> frozenset[str]:
+    lines = (line for header in headers for line in _DECLARATION.findall(text_of(header)))
+    return frozenset(name for line in lines for name in _NAME.findall(line))
+
+
+def _words(code: str) -> frozenset[str]:
+    return frozenset(re.findall(r"\w+", code))
 
 
 def _requirement(macro: str) -> str:
@@ -65,7 +85,7 @@ def _copy(symbol: str, choice: Choice, contract: Contract, instance: Instance, w
 
 def _used(choice: Choice) -> dict[str, int]:
     """The tunables that the code names: one that sets the launch alone needs no new build."""
-    words = set(re.findall(r"\w+", choice.variant.helpers + choice.variant.body))
+    words = _words(choice.variant.helpers + choice.variant.body)
     return {name: value for name, value in choice.tunables.items() if name in words}
 
 

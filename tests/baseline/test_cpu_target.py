@@ -16,7 +16,7 @@ from baseline.contract import Case, load_contract
 from baseline.errors import UsageError
 from baseline.samples import poisoned_outputs, sample_inputs
 from baseline.targets import compiler, cpu
-from baseline.targets.cpu_source import translation_unit
+from baseline.targets.cpu_source import HEADERS, PACKED, PRELUDE, translation_unit
 from baseline.variant import Choice, Variant, parse_variant
 from tests.kernel_call import KERNELS, call
 
@@ -220,3 +220,28 @@ def test_one_library_holds_every_instance(tmp_path: Path) -> None:
 def test_the_translation_unit_is_a_function_of_its_arguments() -> None:
     texts = {translation_unit(Choice.defaults(PLAIN), CONTRACT, [CASE.constants]) for _ in range(2)}
     assert len(texts) == 1
+
+
+KINDS = (
+    "LIMBS",
+    "fit_tiles",
+    "vbyte",
+    "TokenLimbs",
+    "Tile",
+    "TileLimbs",
+    "floats",
+    "staged_tokens",
+    "transpose",
+    "row_dots",
+)
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_a_header_is_there_for_whatever_kind_of_name_a_kernel_takes_of_it(name: str) -> None:
+    unit = translation_unit(Choice.defaults(writes(f"sizeof({name})")), CONTRACT, [CASE.constants])
+    assert all(f'#line 1 "{header}"' in unit for header in HEADERS)
+
+
+def test_a_kernel_that_names_nothing_of_a_header_is_built_without_it() -> None:
+    unit = translation_unit(Choice.defaults(PLAIN), CONTRACT, [CASE.constants])
+    assert f'#line 1 "{PRELUDE}"' in unit and not any(header in unit for header in PACKED)

@@ -209,12 +209,12 @@ def test_every_variant_runs_in_the_engine_and_agrees_with_mlx_lm(
     configure(engine, Choice.defaults(VARIANTS[variant]), cache)
     assert len(engine.deltas) == 6 and all(delta.recurrence.kernel for delta in engine.deltas)
     assert 0 < np.abs(engine.logits(PROMPT) - want[0]).max() < 1e-3 * want[0].std()  # prefill
-    decoded, expected = engine.decode(PROMPT, 32), want[1][:32]
+    decoded, expected = engine.decode(PROMPT, 24), want[1]
     assert engine.usage().kernel_s[OP] > 0
     assert 0 < np.abs(decoded.logits - expected).max() < 1e-3 * expected.std()
     assert decoded.tokens == expected.argmax(-1).tolist()
     engine.configure()
-    assert np.array_equal(engine.decode(PROMPT, 32).logits, expected)
+    assert np.array_equal(engine.decode(PROMPT, 24).logits, expected)
 
 
 def test_a_wrong_kernel_changes_the_logits(engine: Engine, want: Any, cache: Path, tmp_path: Path) -> None:

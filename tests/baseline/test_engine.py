@@ -47,9 +47,9 @@ if native.uring_available():
 def test_bundled_model_equals_the_resident_one_to_the_last_bit(engine, want, io):
     engine.configure(io=io)
     assert np.array_equal(engine.logits(PROMPT), want[0])
-    decoded = engine.decode(PROMPT, 64)
+    decoded = engine.decode(PROMPT, 24)
     assert np.array_equal(decoded.logits, want[1])
-    assert decoded.tokens == want[1].argmax(-1).tolist() and len(decoded.token_s) == 63
+    assert decoded.tokens == want[1].argmax(-1).tolist() and len(decoded.token_s) == 23
 
 
 def test_the_checkpoints_own_dtype_streams_too(tiny):
@@ -83,12 +83,12 @@ RANDOM += [("qwen3_moe", 4, 64), ("qwen3_moe", 3, 32), ("olmoe", 4, 64), ("olmoe
 def test_random_models_of_other_families_bits_and_groups(tmp_path, family, bits, group):
     checkpoint = make_checkpoint(tmp_path / "model", family, bits, group)
     pack(checkpoint, tmp_path / "packed", LAYOUT)
-    prompt, decoded = resident_outputs(checkpoint, 64)
+    prompt, decoded = resident_outputs(checkpoint, 16)
     engine = Engine.load(tmp_path / "packed")
     for schedule in ("graph", "eager"):
         engine.configure(io=IoPolicy(schedule=schedule))
         assert np.array_equal(engine.logits(PROMPT), prompt)
-        assert np.array_equal(engine.decode(PROMPT, 64).logits, decoded)
+        assert np.array_equal(engine.decode(PROMPT, 16).logits, decoded)
 
 
 def test_no_expert_stays_in_memory(engine):

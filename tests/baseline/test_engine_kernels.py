@@ -33,7 +33,7 @@ def test_every_variant_runs_in_the_engine_and_agrees_with_mlx(engine, want, cach
     assert all(after[op] > before[op] for op in PACKED_OPS)
     # Another order of float32 additions: small against the logits' own spread, and never bit-equal throughout.
     assert 0 < np.abs(logits - want[0]).max() < 1e-3 * want[0].std()
-    assert engine.decode(PROMPT, 32).tokens == want[1][:32].argmax(-1).tolist()
+    assert engine.decode(PROMPT, 24).tokens == want[1].argmax(-1).tolist()
     engine.configure()
     assert np.array_equal(engine.logits(PROMPT), want[0])
 

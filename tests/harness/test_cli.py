@@ -55,6 +55,16 @@ def packed(checkpoint: Path, cache: Path, tmp_path_factory: pytest.TempPathFacto
 
 
 @pytest.fixture(scope="module")
+def golden(checkpoint: Path, cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The golden record of `checkpoint`."""
+    folder = tmp_path_factory.mktemp("golden") / "record"
+    recorded = run(cache, "golden", "record", "--json", f"model={checkpoint}", f"golden={folder}")
+    assert recorded.returncode == 0, recorded.stderr
+    assert json.loads(recorded.stdout)["tool_calls"]["prompts"] == 1
+    return folder
+
+
+@pytest.fixture(scope="module")
 def bundled(cache: Path) -> Path:
     """`cache`, the bundled model packed in it: its first use says so, in a line of its own."""
     with pytest.MonkeyPatch.context() as patch:
@@ -208,22 +218,19 @@ def test_generate_streams_text_and_keeps_json_alone(cache: Path, packed: Path) -
 
 
 def test_golden_record_then_check_then_a_corrupt_pack(
-    cache: Path, checkpoint: Path, packed: Path, refused: Refused, tmp_path: Path
+    cache: Path, packed: Path, golden: Path, refused: Refused, tmp_path: Path
 ) -> None:
-    golden = f"golden={tmp_path / 'golden'}"
-    recorded = run(cache, "golden", "record", "--json", f"model={checkpoint}", golden)
-    assert recorded.returncode == 0, recorded.stderr
-    assert json.loads(recorded.stdout)["tool_calls"]["prompts"] == 1
-    held = run(cache, "golden", "check", "--json", f"model={packed}", golden)
+    record = f"golden={golden}"
+    held = run(cache, "golden", "check", "--json", f"model={packed}", record)
     assert held.returncode == 0, held.stderr
     report = json.loads(held.stdout)
     assert report["ok"] and report["identical"] and report["max_kl"] == 0.0
     wrong = "the golden record is of dtype float32, this is bfloat16"
-    refused(3, wrong, "golden", "check", f"model={packed}", golden, "dtype=bfloat16")
+    refused(3, wrong, "golden", "check", f"model={packed}", record, "dtype=bfloat16")
     changed = Path(shutil.copytree(packed, tmp_path / "changed"))
     layer = changed / "experts" / "layer_00.bin"
     layer.write_bytes(bytes(len(layer.read_bytes())))
-    done = run(cache, "golden", "check", "--json", f"model={changed}", golden)
+    done = run(cache, "golden", "check", "--json", f"model={changed}", record)
     assert done.returncode == 3 and "Traceback" not in done.stderr
     assert json.loads(done.stdout)["ok"] is False
     assert done.stderr.splitlines()[-1].startswith("nightforge: golden mismatch: prompt 0, position ")
@@ -343,12 +350,12 @@ def test_a_bug_of_ours_shows_its_traceback(cache: Path) -> None:
     assert done.returncode == 1 and "ZeroDivisionError" in done.stderr
 
 
-def test_ctrl_c_ends_a_search_with_its_record(bundled: Path, tmp_path: Path) -> None:
+def test_ctrl_c_ends_a_search_with_its_record(cache: Path, packed: Path, golden: Path, tmp_path: Path) -> None:
     ledger = tmp_path / "run" / "ledger.tsv"
     process = subprocess.Popen(
-        command("search", "--json", f"run={tmp_path}/run", "op=io"),
+        command("search", "--json", f"run={tmp_path}/run", "op=io", f"model={packed}", f"golden={golden}"),
         cwd=ROOT,
-        env=environment(bundled),
+        env=environment(cache),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

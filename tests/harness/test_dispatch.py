@@ -154,6 +154,7 @@ def test_a_kernel_that_the_model_has_no_use_for(settings, engine):
 @pytest.mark.usefixtures("short")
 def test_a_search_records_what_ran_and_refuses_what_did_not(settings, kernels, monkeypatch):
     write_variant(kernels, "fast", FAST, bits="2, 4, 8")
+    monkeypatch.setattr("harness.loop.confirm", lambda *_: None)
     search(settings)
     seed, row = load_rows(settings.run / "ledger.tsv")
     samples = json.loads((settings.run / "candidates" / row.id / "samples.json").read_text())

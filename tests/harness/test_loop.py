@@ -67,6 +67,18 @@ def settings(tmp_path, packed, golden, cache, kernels, short):
     )
 
 
+@pytest.fixture
+def unmeasured(monkeypatch):
+    """Searches of this process that measure nothing of their seed, and confirm nothing."""
+    for stage in ("measure_seed", "open", "check_engine"):
+        monkeypatch.setattr(Judge, stage, lambda *_: None)
+    unconfirmed(monkeypatch)
+
+
+def unconfirmed(monkeypatch):
+    monkeypatch.setattr("harness.loop.confirm", lambda *_: None)
+
+
 def arguments(settings):
     return json.dumps(dataclasses.asdict(settings), default=str)
 
@@ -113,7 +125,7 @@ def test_search_keeps_the_fast_one_and_records_the_bad_ones(settings, kernels):
         json.loads(path.read_text(), parse_constant=pytest.fail)  # of Infinity and NaN
 
 
-def test_kill_9_loses_nothing(settings, kernels):
+def test_kill_9_loses_nothing(settings, kernels, monkeypatch):
     for name in BAD.keys() - {"loops"}:
         write_variant(kernels, f"then_{name}", BAD[name])
     settings = dataclasses.replace(settings, candidates=40, minutes=10)
@@ -123,12 +135,14 @@ def test_kill_9_loses_nothing(settings, kernels):
     process.kill()
     process.wait()
     before = load_rows(settings.run / "ledger.tsv")
+    unconfirmed(monkeypatch)
     with pytest.raises(UsageError, match="already holds a search"):
         search(settings)
     summary = search(dataclasses.replace(settings, resume=True, candidates=2))
     rows = load_rows(settings.run / "ledger.tsv")
     assert list(map(encode, rows[: len(before)])) == list(map(encode, before))
-    assert len(rows) == len(before) + 2 and summary.champion == before[1].id
+    assert len(rows) == len(before) + 2
+    assert summary.champion == [row.id for row in before if row.status is Status.KEPT][-1]
     assert len({row.id for row in rows}) == len(rows)
     assert len({(row.op, row.variant, row.tunables) for row in rows}) == len(rows)
     assert summary.evaluated == len(rows) - 1 and not summary.interrupted
@@ -149,7 +163,7 @@ def test_ctrl_c_ends_it_cleanly(settings):
     assert summary["champion"] == next(row.id for row in reversed(rows) if row.status is Status.KEPT)
 
 
-def test_ctrl_c_between_a_row_and_its_search_loses_no_row(settings, monkeypatch):
+def test_ctrl_c_between_a_row_and_its_search_loses_no_row(settings, unmeasured, monkeypatch):
     """The row is on the disk already when the search hears of it."""
 
     def interrupted(self, line):
@@ -159,8 +173,6 @@ def test_ctrl_c_between_a_row_and_its_search_loses_no_row(settings, monkeypatch)
 
     write = Ledger._write
     monkeypatch.setattr(Ledger, "_write", interrupted)
-    for unmeasured in ("measure_seed", "open", "check_engine"):
-        monkeypatch.setattr(Judge, unmeasured, lambda *_: None)
     summary = search(settings)
     (seed,) = load_rows(settings.run / "ledger.tsv")
     assert summary.interrupted and summary.champion == seed.id and summary.evaluated == 0
@@ -176,7 +188,7 @@ def test_without_candidates_the_seed_is_confirmed_and_must_stay(settings, kernel
         search(dataclasses.replace(settings, resume=True))
 
 
-def test_a_run_from_before_an_op_existed_is_not_resumed(settings, monkeypatch):
+def test_a_run_from_before_an_op_existed_is_not_resumed(settings, unmeasured, monkeypatch):
     with monkeypatch.context() as before:
         before.setattr("harness.shelf.OPS", OPS[:-1])
         search(dataclasses.replace(settings, candidates=0))
@@ -218,7 +230,7 @@ def test_a_changed_time_ends_a_search_at_the_next_candidate(settings, kernels):
     assert len(load_rows(settings.run / "ledger.tsv")) == 1
 
 
-def test_a_search_is_resumed_with_the_limits_that_it_began_with(settings):
+def test_a_search_is_resumed_with_the_limits_that_it_began_with(settings, unmeasured):
     search(dataclasses.replace(settings, candidates=0))
     other = {**settings.judge, "factor": 9.0}
     with pytest.raises(UsageError, match="began with judge"):
