@@ -56,17 +56,22 @@ def doctor(arguments: Namespace, config: Config) -> Result:
 def pack(arguments: Namespace, config: Config) -> Result:
     """`nightforge pack SRC DST`."""
     from baseline import pack as packing
+    from baseline.manifest import MANIFEST
+    from baseline.relayout import relayout, verify_relayout
     from harness.display import byte_progress
     from harness.models import find_layout
 
     src, dst = Path(arguments.src), Path(arguments.dst)
-    layout = find_layout(arguments.layout)
+    layout, packed = find_layout(arguments.layout), (src / MANIFEST).is_file()
     start = time.perf_counter()
-    with byte_progress("packing") as progress:
-        manifest = packing.pack(src, dst, layout, progress)
+    with byte_progress("converting" if packed else "packing") as progress:
+        manifest = (relayout if packed else packing.pack)(src, dst, layout, progress)
     if arguments.verify:
         with byte_progress("verifying") as progress:
-            packing.verify(dst, src, progress)
+            packing.verify(dst, None if packed else src, progress)
+    if arguments.verify and packed:
+        with byte_progress("comparing") as progress:
+            verify_relayout(dst, src, progress)
     experts = sum(layer.experts for layer in manifest.layers)
     nbytes = sum(layer.nbytes for layer in manifest.layers) + manifest.resident.nbytes
     seconds = time.perf_counter() - start
