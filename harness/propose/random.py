@@ -14,7 +14,7 @@ class Random(Proposer):
     """Draws among the moves of `mutate`. The same seed and history give the same proposal, before and after a kill."""
 
     def __init__(self, seed: int, variants: Mapping[str, Mapping[str, Variant]], parts: Sequence[str]) -> None:
-        """`variants`: by op and name. `parts`: the ops, and 'io', that may be changed."""
+        """`variants`: by op and name. `parts`: the ops, 'io' and 'layout', that may be changed."""
         self._seed = seed
         self._moves = Moves(variants, parts)
 
