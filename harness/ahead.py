@@ -7,7 +7,7 @@ from dataclasses import replace
 from types import TracebackType
 
 from baseline.variant import Variant
-from harness.candidate import IO, Candidate, identify
+from harness.candidate import ENGINE_PARTS, Candidate, identify
 from harness.judge import Judge
 from harness.ledger import Row
 from harness.propose.base import History, Proposer
@@ -73,11 +73,7 @@ class Queue:
 
 def beside(candidate: Candidate, champion: Candidate, variants: Variants) -> Candidate:
     """What a candidate changed beside the champion's rest, which may have changed since: then it is another one."""
-    if candidate.changed == IO:
-        configuration = replace(champion.configuration, io=candidate.configuration.io)
-    else:
-        spec = candidate.configuration.kernels[candidate.changed]
-        configuration = champion.configuration.with_kernel(candidate.changed, spec)
+    configuration = champion.configuration.with_part(candidate.changed, candidate.configuration)
     identity = identify(configuration, variants)
     if identity == candidate.id:
         return candidate
@@ -93,8 +89,11 @@ class Ahead:
         self._build: Future[object] | None = None
 
     def start(self, candidate: Candidate | None) -> None:
-        """Begins to build what a candidate changed; what comes of it is the judge's to say, when it asks for it."""
-        if candidate is not None and candidate.changed != IO:
+        """Begins to build the kernel that a candidate changed; what comes of it is the judge's to say, when it asks.
+
+        A model is not converted: what is measured may read from the same disk.
+        """
+        if candidate is not None and candidate.changed not in ENGINE_PARTS:
             spec = candidate.configuration.kernels[candidate.changed]
             self._build = self._pool.submit(self._judge.build, candidate.changed, spec)
 

@@ -21,6 +21,9 @@ from harness.decode_check import Said, Text, Texts, check
 if TYPE_CHECKING:
     from harness.measure import EnginePlan
 
+Job = Mapping[str, Any]
+"""What a process gets that runs arms of the engine: see `harness.engine_job`."""
+
 ENGINE_BYTES = 1 << 30  # of an engine's memory beside the resident weights, generously
 MEMORY_SHARE = 0.5  # of the machine's memory for two engines: the page cache holds the experts
 
@@ -63,9 +66,9 @@ class Timed:
 
 @dataclass(frozen=True)
 class Decodes:
-    """How both arms decode. `files`: those of the experts."""
+    """How both arms decode. `files`: those of each arm's experts."""
 
-    files: Sequence[Path]
+    files: Mapping[str, Sequence[Path]]
     texts: Texts
     plan: "EnginePlan"
 
@@ -81,13 +84,15 @@ class Decodes:
         plan = self.plan
         return Timed(plan.tokens, plan.state, measure(once, plan.blocks, plan.budget_s, plan.gain))
 
-    def apart(self, job: Mapping[str, Any], folder: Path, timeout_s: float, tie: float) -> tuple[Timed, Failure | None]:
-        """The decodes of the arms of an engine's job in a new process each, and what is wrong with the candidate's.
+    def apart(
+        self, jobs: Mapping[str, Job], folder: Path, timeout_s: float, tie: float
+    ) -> tuple[Timed, Failure | None]:
+        """The decodes of each arm of an engine's `jobs` in a new process, and what is wrong with the candidate's.
 
         No code of the candidate is then where the champion runs, and could slow it down. Both engines are held at once,
         for the arms to take turns: `fit_twice` says whether they can be.
         """
-        children = {arm: in_new_process(job, arm, folder, timeout_s) for arm in (CHAMPION, CANDIDATE)}
+        children = {arm: in_new_process(jobs, arm, folder, timeout_s) for arm in (CHAMPION, CANDIDATE)}
         with children[CHAMPION], children[CANDIDATE]:
             for child in children.values():
                 child.ready()
@@ -97,10 +102,10 @@ class Decodes:
     def _decode(self, child: Conversation, arm: str) -> Decode:
         text, tokens = self.texts.draw(), self.plan.tokens
         if self.plan.state == WARM:
-            warm(self.files)
+            warm(self.files[arm])
         child.ask("start", arm=arm, prompt=text.prompt)
         if self.plan.state == COLD:
-            drop(self.files)
+            drop(self.files[arm])
         before = disk_bytes(child.pid)
         answer, seconds = child.clocked("decode", first=text.first, tokens=tokens)
         after = disk_bytes(child.pid)
@@ -115,9 +120,9 @@ def judge(timed: Timed, scorer: Conversation, tie: float) -> Failure | None:
     return disagreement(timed.blocks) or check(timed.blocks.candidate, scorer, tie)
 
 
-def judge_anew(timed: Timed, job: Mapping[str, Any], folder: Path, timeout_s: float, tie: float) -> Failure | None:
+def judge_anew(timed: Timed, jobs: Mapping[str, Job], folder: Path, timeout_s: float, tie: float) -> Failure | None:
     """As `judge`, where no process is left that never held the candidate's code."""
-    with in_new_process(job, CHAMPION, folder, timeout_s) as scorer:
+    with in_new_process(jobs, CHAMPION, folder, timeout_s) as scorer:
         scorer.ready()
         return judge(timed, scorer, tie)
 
@@ -127,13 +132,14 @@ def fit_twice(packed: Path) -> bool:
     return 2 * (load_manifest(packed).resident.nbytes + ENGINE_BYTES) <= MEMORY_SHARE * memory_bytes()
 
 
-def in_new_process(job: Mapping[str, Any], arm: str, folder: Path, timeout_s: float) -> Conversation:
-    """A new process of an engine's job without the other arm: none of its code is there."""
+def in_new_process(jobs: Mapping[str, Job], arm: str, folder: Path, timeout_s: float) -> Conversation:
+    """A new process of an arm's job without the other arm: none of its code is there."""
     home = folder / arm
     home.mkdir(exist_ok=True)
+    job = jobs[arm]
     return engine_process({**job, "arms": {arm: job["arms"][arm]}}, home, timeout_s)
 
 
-def engine_process(job: Mapping[str, Any], folder: Path, timeout_s: float) -> Conversation:
+def engine_process(job: Job, folder: Path, timeout_s: float) -> Conversation:
     """A process of an engine's job. On a CPU its kernels are native code."""
     return Conversation(job, tuple(job["arms"]), folder, timeout_s, native=job["device"] == "cpu")

@@ -129,7 +129,7 @@ def gain(row: Row) -> str:
 
 def title(row: Row) -> str:
     """What a row's candidate is, in a few words."""
-    return f"{row.op} {row.variant} {row.tunables}".replace('"', "").strip() if row.op else "seed: the plain kernels"
+    return f"{row.op} {row.change}".replace('"', "").strip() if row.op else "seed: the plain kernels"
 
 
 def print_summary(summary: Summary, chart: Path | None) -> None:

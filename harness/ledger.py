@@ -11,7 +11,7 @@ from types import TracebackType
 import pandas as pd
 
 from baseline.errors import CheckError, UsageError
-from harness.candidate import Stage, Status
+from harness.candidate import LAYOUT, Stage, Status
 
 ESCAPES = {"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"}
 
@@ -26,11 +26,11 @@ class Row:
     status: Status
     stage: Stage  # the stage that decided
     reason: str
-    op: str  # the op whose kernel was changed, or 'io'; '' for the seed
-    variant: str
-    tunables: str  # JSON; the I/O policy for an I/O candidate
-    code: str  # hash of the code that was loaded: by the engine, where it came to that; '' for the seed and for I/O
-    speedup: float  # the op alone at the contract's bench shape; end to end for an I/O candidate
+    op: str  # the op whose kernel was changed, 'io' or 'layout'; '' for the seed
+    variant: str  # the layout's name for one of 'layout'
+    tunables: str  # JSON; the I/O policy for an I/O candidate, alignments and order for one of 'layout'
+    code: str  # hash of the code that was loaded, by the engine where it came to that; '' where no op was changed
+    speedup: float  # the op alone at the contract's bench shape; end to end where no op was changed
     speedup_low: float
     speedup_high: float
     engine_speedup: float  # decode tokens/s of the whole engine
@@ -53,6 +53,11 @@ class Row:
     def kernel(self) -> tuple[str, str, str]:
         """What the candidate tried, whatever stood beside it: op, variant, tunables."""
         return self.op, self.variant, self.tunables
+
+    @property
+    def change(self) -> str:
+        """Variant and tunables, or the I/O policy, for people; of a layout the name says enough."""
+        return self.variant if self.op == LAYOUT else f"{self.variant} {self.tunables}".strip()
 
 
 NAMES = tuple(f.name for f in fields(Row))

@@ -8,13 +8,15 @@ from dataclasses import replace
 from optuna.exceptions import StorageInternalError
 
 from baseline.errors import UsageError
+from baseline.layout import Layout
 from baseline.variant import PLAIN, Choice, Variant
 from harness import isolation, targets
 from harness.ahead import Ahead, Queue
-from harness.candidate import IO, Candidate, Configuration, KernelSpec, Stage, Status, identify
+from harness.candidate import ENGINE_PARTS, IO, Candidate, Configuration, KernelSpec, Stage, Status, identify
 from harness.confirm import Confirmed, Summary, confirm, headline
 from harness.costs import Laps, costs
 from harness.judge import Judge
+from harness.layouts import usable_layouts
 from harness.ledger import Ledger, Row, latest, load_rows, unmeasured
 from harness.progress import Observer, Silent
 from harness.propose.base import Proposer
@@ -44,7 +46,7 @@ def search(settings: SearchSettings, observer: Observer | None = None) -> Summar
     parts = searchable(settings, target)
     variants = usable_variants(settings, target)
     run = RunFolder(settings)
-    shelf = Shelf(variants, target, run.kernels)
+    shelf = Shelf(variants, target, run.kernels, usable_layouts(settings))
     judge = Judge(settings, target, shelf, observer, run.scratch)
     with (
         Ledger(run.ledger) as ledger,
@@ -157,9 +159,9 @@ def untimed(run: RunFolder, ledger: Ledger, judge: Judge) -> list[Candidate]:
 
 def start(judge: Judge, run: RunFolder, ledger: Ledger, started: float) -> tuple[Candidate, Candidate]:
     """The seed, shown to be sound, and the champion to begin with: the ledger's, in a new run the seed."""
-    seed = seed_candidate(judge.variants, judge.settings.io)
+    seed = seed_candidate(judge.variants, judge.settings.io, judge.model.layout)
     if ledger.rows and ledger.rows[0].id != seed.id:
-        changed = f"the ops or their {PLAIN} kernels have changed since this search began"
+        changed = f"the ops, their {PLAIN} kernels or the model's layout have changed since this search began"
         raise UsageError(f"{run.path}: {changed}; start another")
     best = ledger.champion()
     champion = run.load(best.id) if best else seed
@@ -188,17 +190,23 @@ def same_sources(candidate: Candidate, judge: Judge, run: RunFolder) -> None:
 
 
 def searchable(settings: SearchSettings, target: Target) -> tuple[str, ...]:
-    """What the search may change: an I/O policy only where it can be timed. UsageError when that leaves nothing."""
-    parts = tuple(part for part in settings.ops if target.measures or part != IO)
+    """What the search may change: an I/O policy and a layout only where they can be timed. UsageError when that leaves
+    nothing."""
+    parts = tuple(part for part in settings.ops if target.measures or part not in ENGINE_PARTS)
     if not parts:
-        raise UsageError(f"op=io with target={target.name}: an I/O policy can only be timed, on {target.elsewhere}")
+        asked = " or ".join({IO: "an I/O policy"}.get(part, "a layout") for part in settings.ops)
+        raise UsageError(
+            f"op={','.join(settings.ops)} with target={target.name}: {asked} can only be timed, on {target.elsewhere}"
+        )
     return parts
 
 
-def seed_candidate(variants: Mapping[str, Mapping[str, Variant]], io: Mapping[str, int | str]) -> Candidate:
-    """The configuration that a search starts from: the plain kernels and an I/O policy."""
+def seed_candidate(
+    variants: Mapping[str, Mapping[str, Variant]], io: Mapping[str, int | str], layout: Layout | None = None
+) -> Candidate:
+    """The configuration that a search starts from: the plain kernels, an I/O policy, and the model's layout."""
     kernels = {op: KernelSpec(PLAIN, Choice.defaults(of_op[PLAIN]).tunables) for op, of_op in variants.items()}
-    configuration = Configuration(kernels, io)
+    configuration = Configuration(kernels, io, layout)
     identity = identify(configuration, variants)
     return Candidate(identity, "", "seed", "the plain kernels", configuration, "")
 

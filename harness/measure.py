@@ -20,7 +20,7 @@ from harness.cache_state import WARM, expert_files
 from harness.candidate import Dispatched, EngineResult, Failure, Status
 from harness.conversation import Conversation, Ended
 from harness.decode_check import Texts
-from harness.decodes import Decodes, Timed, engine_process, fit_twice, judge_anew
+from harness.decodes import Decodes, Job, Timed, engine_process, fit_twice, judge_anew
 from harness.dispatch import Proof
 from harness.keep import LEAST_BLOCKS, log_ratios, speedup
 from harness.verify import STATUS
@@ -45,14 +45,16 @@ class EnginePlan:
 
 
 UNTIMED = EnginePlan(blocks=(0, 0))
+NO_ROOM = "right; to be timed where memory holds two engines, one with each layout"
 
 
 @dataclass(frozen=True)
 class EngineArm:
-    """What the engine is configured with."""
+    """What the engine is configured with. packed: the model in a layout of the arm's own; None: the setting's."""
 
     choices: Mapping[str, Choice]
     io: Mapping[str, int | str]
+    packed: Path | None = None
 
     def to_json(self) -> dict[str, Any]:
         """As the child's job wants it."""
@@ -74,6 +76,10 @@ class EngineSetting:
     device: str
     tolerance: Tolerance
 
+    def of(self, arm: EngineArm) -> "EngineSetting":
+        """The same with an arm's model."""
+        return replace(self, packed=arm.packed or self.packed)
+
 
 def run_engine(
     champion: EngineArm,
@@ -87,7 +93,8 @@ def run_engine(
 ) -> EngineResult:
     """Compares the candidate's answers with the golden ones, and times its decode against the champion's.
 
-    `proof`: the ops that are to be shown to run, none for an I/O policy (see `harness.dispatch`).
+    Arms whose models lie in other layouts run in a process each: an engine has one model.
+    `proof`: the ops that are to be shown to run, none for an I/O policy or a layout (see `harness.dispatch`).
 
     A crash, a timeout or a wrong answer is data. CheckError when the champion does not live by itself.
     """
@@ -123,25 +130,33 @@ class _Stage:
     proof: Proof
 
     def run(self) -> EngineResult:
-        timed, alone = None, self.plan.apart and fit_twice(self.setting.packed)
-        job, decodes = self._job(), self._decodes()
+        differ = len({self.setting.of(arm).packed for arm in self.arms.values()}) > 1
+        alone = (differ or self.plan.apart) and fit_twice(self.setting.packed)
+        jobs, decodes, timed = self._jobs(differ), self._decodes(), None
         for stale in (self._answers(), *self.folder.glob("dispatch.*.safetensors")):
             stale.unlink(missing_ok=True)
-        with engine_process(job | self._asked(), self.folder, self.timeout_s) as child:
+        with engine_process({**jobs[CANDIDATE], **self._asked()}, self.folder, self.timeout_s) as child:
             child.ready()
             result = self._answered(child)
             if not result.right or not self.plan.blocks[1]:
                 return result
+            if differ and not alone:
+                return replace(result, failure=Failure(Status.UNMEASURED, NO_ROOM))
             if not alone:
                 timed = decodes.run(dict.fromkeys(self.arms, child))
         judged = self.folder, self.timeout_s, self.setting.tolerance.tie
-        timed, failure = decodes.apart(job, *judged) if timed is None else (timed, judge_anew(timed, job, *judged))
+        timed, failure = decodes.apart(jobs, *judged) if timed is None else (timed, judge_anew(timed, jobs, *judged))
         return _with_times(result, timed, failure, alone)
 
-    def _job(self) -> dict[str, Any]:
-        """What every process of the stage gets. BuildError when a kernel does not build."""
-        setting = self.setting
-        files = prepare.files(setting, self.arms.values())
+    def _jobs(self, differ: bool) -> dict[str, Job]:
+        """What a process gets that is to run an arm: all arms of its model. BuildError when a kernel does not build."""
+        if differ:
+            return {name: self._job({name: arm}) for name, arm in self.arms.items()}
+        return dict.fromkeys(self.arms, self._job(self.arms))
+
+    def _job(self, arms: Mapping[str, EngineArm]) -> Job:
+        setting = self.setting.of(next(iter(arms.values())))
+        files = prepare.files(setting, arms.values())
         return {
             **files,
             "libraries": [*files["libraries"], *self.proof.libraries],
@@ -150,13 +165,14 @@ class _Stage:
             "packed": str(setting.packed.resolve()),
             "kernels": str(setting.kernels.resolve()),
             "cache": str(setting.cache.resolve()),
-            "arms": {name: arm.to_json() for name, arm in self.arms.items()},
+            "arms": {name: arm.to_json() for name, arm in arms.items()},
             "prompt": list(self.golden.questions.prompts[0].tokens[: self.plan.prompt]),
         }
 
     def _decodes(self) -> Decodes:
         texts = Texts.of(self.golden, self.plan.prompt)
-        return Decodes(expert_files(self.setting.packed), texts, self.plan)
+        files = {name: expert_files(self.setting.of(arm).packed) for name, arm in self.arms.items()}
+        return Decodes(files, texts, self.plan)
 
     def _asked(self) -> dict[str, Any]:
         """What is asked of the candidate, and the files for its answers."""

@@ -175,7 +175,7 @@ def _kept_lines(made: Sequence[Point]) -> Iterator[str]:
     for point in made:
         if point.row.status is Status.KEPT:
             row = point.row
-            kernel = _cell(f"{row.variant} {row.tunables}".strip())
+            kernel = _cell(row.change)
             interval = f"{row.speedup:.2f}x ({row.speedup_low:.2f} to {row.speedup_high:.2f})"
             gain = f"{point.speedup:.2f}x"
             yield f"| {point.number} | {row.op} | {kernel} | {interval} | {gain} | {_cell(row.hypothesis)} |"

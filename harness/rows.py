@@ -2,7 +2,7 @@
 
 import math
 
-from harness.candidate import IO, Candidate, EngineResult, Speedup, Stage, Status, changed_part
+from harness.candidate import ENGINE_PARTS, Candidate, EngineResult, Speedup, Stage, Status, changed_part
 from harness.judge import Verdict
 from harness.ledger import Row
 from harness.propose.claude.event import Spent
@@ -11,11 +11,12 @@ NOT_MEASURED = Speedup(math.nan, math.nan, math.nan)
 
 
 def to_row(candidate: Candidate, verdict: Verdict, seconds: float, elapsed_s: float, spent: Spent | None = None) -> Row:
-    """The row of a judged candidate. The speed-up of an I/O policy is the engine's. `spent`: on a language model."""
+    """The row of a judged candidate. The speed-up of an I/O policy or a layout is the engine's. `spent`: on a language
+    model."""
     spent = spent or Spent("")
     alone = verdict.benched.speedup if verdict.benched else None
     engine = verdict.engine.speedup if verdict.engine else None
-    deciding = (engine if candidate.changed == IO else alone) or NOT_MEASURED
+    deciding = (engine if candidate.changed in ENGINE_PARTS else alone) or NOT_MEASURED
     whole = engine or NOT_MEASURED
     variant, tunables = changed_part(candidate)
     return Row(

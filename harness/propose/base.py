@@ -4,7 +4,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from harness.candidate import Candidate, KernelSpec
+from baseline.layout import Layout
+from harness.candidate import LAYOUT, Candidate, KernelSpec, written_layout
 from harness.ledger import Row
 from harness.propose.claude.event import Spent
 
@@ -31,6 +32,13 @@ class History:
         champion of its op needs no second chance beside other kernels."""
         known = {c.configuration.kernels[op].written() for c in (self.seed, self.champion, *self.pending)}
         return spec.written() in known or (op, *spec.written()) in {row.kernel for row in self.rows}
+
+    def knows_layout(self, layout: Layout) -> bool:
+        """Whether a layout was tried, or is about to be, whatever it was called and stood beside."""
+        known = [c.configuration.layout for c in (self.seed, self.champion, *self.pending)]
+        content = written_layout(layout)[1]
+        tried = any(row.op == LAYOUT and row.tunables == content for row in self.rows)
+        return tried or any(other is not None and other.lies_as(layout) for other in known)
 
 
 class Proposer(ABC):

@@ -7,7 +7,7 @@ from baseline.variant import Variant
 from harness.candidate import Candidate
 from harness.ledger import Row
 from harness.propose.base import History, Proposer
-from harness.propose.moves import VARIANT, Move, Moves
+from harness.propose.moves import Move, Moves
 from harness.propose.writer import WHOLE, Draft, Writer
 
 
@@ -22,7 +22,7 @@ class Random(Proposer):
         parts: Sequence[str],
         writer: Writer | None = None,
     ) -> None:
-        """`variants`: by op and name. `parts`: the ops, and 'io', that may be changed. `writer` adds to `variants`."""
+        """`variants`: by op and name, to which `writer` adds. `parts`: the ops, 'io' and 'layout', that may be changed."""
         self._seed, self._writer = seed, writer
         self._moves = Moves(variants, parts)
 
@@ -45,7 +45,7 @@ class Random(Proposer):
         if isinstance(drawn, Move):
             return drawn
         assert self._writer is not None  # who else would have drafted it
-        return Move(drawn.op, VARIANT, self._writer.put(drawn).name)
+        return self._writer.put(drawn)
 
     def observe(self, candidate: Candidate, row: Row) -> None:
         """Learns nothing."""

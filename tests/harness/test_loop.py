@@ -192,7 +192,7 @@ def test_a_run_from_before_an_op_existed_is_not_resumed(settings, unmeasured, mo
     with monkeypatch.context() as before:
         before.setattr("harness.shelf.OPS", OPS[:-1])
         search(dataclasses.replace(settings, candidates=0))
-    with pytest.raises(UsageError, match="the ops or their plain kernels have changed since this search began"):
+    with pytest.raises(UsageError, match="the ops, their plain kernels or the model's layout have changed"):
         search(dataclasses.replace(settings, resume=True))
 
 
