@@ -57,7 +57,7 @@ class Mutate(Proposer):
         """Has a new variant or layout written when all that come first were tried."""
         moves = self._moves.new(parent, parts, history)
         if self._writer is not None and self._moves.first(moves) is None:
-            self._writer.write(parent, parts, history, tuning=bool(moves))
+            self._writer.write(parent, parts, history, bool(moves))
 
     def observe(self, candidate: Candidate, row: Row) -> None:
         """See `Proposer`."""

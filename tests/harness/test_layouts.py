@@ -18,11 +18,13 @@ from harness.propose.base import History
 from harness.propose.layouts import TRAITS, changed, new_layouts, propose_layout
 from harness.propose.mutate import Mutate
 from harness.propose.random import Random
+from harness.propose.replay import Replay
 from harness.propose.writer import Writer
+from harness.replayed import Record
 from harness.settings import DEFAULT_IO, SearchSettings
 from harness.shelf import Shelf
 from harness.study import Study
-from tests.harness.propose.worlds import outcome
+from tests.harness.propose.worlds import World, keep_record, outcome
 from tests.kernel_call import KERNELS
 from tests.streamed import LAYOUT as WHOLE
 
@@ -213,6 +215,20 @@ def test_a_layout_that_somebody_thought_of_is_a_candidate(shelf, seed):
         propose_layout(shelf, History(seed, seed, (), (made,)), "claude", **idea)
     with pytest.raises(UsageError, match="align is 7"):
         propose_layout(shelf, history, "claude", **{**idea, "align": 7})
+
+
+def test_a_recorded_layout_is_replayed_once_and_judged_from_the_record(shelf, seed, tmp_path):
+    """From its own record: no shelf needs to have it."""
+    recorded = in_layout(seed, dataclasses.replace(PAGES, align=65_536))
+    told = outcome(recorded, Status.KEPT, 1.5)
+    run_folder = keep_record(tmp_path / "run", World(tmp_path, shelf, seed), [(recorded, told)])
+    again = Replay(run_folder, shelf, (LAYOUT,)).propose(History(seed, seed, ()))
+    assert (again.id, again.configuration) == (recorded.id, recorded.configuration)
+    named = dataclasses.replace(recorded.configuration.layout, name="other")
+    assert Replay(run_folder, shelf, (LAYOUT,)).propose(History(seed, in_layout(seed, named), ())) is None
+    assert Replay(run_folder, shelf, ("io",)).propose(History(seed, seed, ())) is None
+    found = Record(run_folder, shelf, 0.02).evaluate(again, seed, seed)
+    assert (found.status, found.speedup, found.variant) == (Status.KEPT, 1.5, "pages")
 
 
 @pytest.mark.parametrize("variants", ["all", "plain"])
