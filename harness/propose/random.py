@@ -22,7 +22,7 @@ class Random(Proposer):
         parts: Sequence[str],
         writer: Writer | None = None,
     ) -> None:
-        """`variants`: by op and name, to which `writer` adds. `parts`: the ops, 'io' and 'layout', that may be changed."""
+        """`variants`: by op and name; `writer` adds to them. `parts`: ops, 'io' and 'layout', that may be changed."""
         self._seed, self._writer = seed, writer
         self._moves = Moves(variants, parts)
 

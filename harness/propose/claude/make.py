@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 class Search:
     """The search that candidates are proposed to.
 
-    run: its folder. parts: the ops that may be changed, and "io". limits: what this machine was measured to do, a line
-    each. refuted: gives the ideas that are known not to work, a line each. spent_usd: by an earlier part of this
-    search.
+    run: its folder. parts: the ops that may be changed, "io" and "layout". limits: what this machine was measured to
+    do, a line each. refuted: gives the ideas that are known not to work, a line each. spent_usd: by an earlier part of
+    this search.
     """
 
     run: Path

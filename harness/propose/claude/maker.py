@@ -5,10 +5,11 @@ from collections.abc import Sequence
 from baseline.errors import UsageError
 from baseline.policy import IoPolicy
 from baseline.variant import Choice, Variant
-from harness.candidate import IO, Candidate, Configuration, KernelSpec, changed_part, identify
+from harness.candidate import ENGINE_PARTS, IO, LAYOUT, Candidate, Configuration, KernelSpec, changed_part, identify
 from harness.propose.admission import Repetition, admitted
 from harness.propose.base import History
-from harness.propose.claude.tools import Proposal, ProposeIoPolicy, ProposeKernel
+from harness.propose.claude.tools import Proposal, ProposeIoPolicy, ProposeKernel, ProposeLayout
+from harness.propose.layouts import propose_layout
 from harness.refutations import HOPEFUL, names_condition, objection, of_run, turned_down
 from harness.shelf import Shelf
 
@@ -23,13 +24,15 @@ class Maker:
     """Makes candidates of proposals."""
 
     def __init__(self, shelf: Shelf, parts: Sequence[str]) -> None:
-        """`parts`: the ops, and "io", that may be changed."""
+        """`parts`: the ops, "io" and "layout", that may be changed."""
         self._shelf, self._parts = shelf, tuple(parts)
 
     def make(self, proposal: Proposal, history: History) -> Candidate:
         """A child of the champion. `Refused` says what is wrong with the proposal, `Repetition` why it need not be
         tried."""
         try:
+            if isinstance(proposal, ProposeLayout):
+                return self._layout(proposal, history)
             configuration, changed = self._configuration(proposal, history)
         except Repetition:
             raise
@@ -50,6 +53,20 @@ class Maker:
         spec = KernelSpec(variant.name, Choice.defaults(variant).tunables)
         return champion.with_kernel(proposal.op, spec), proposal.op
 
+    def _layout(self, proposal: ProposeLayout, history: History) -> Candidate:
+        if why := turned_down(proposal.claim, LAYOUT, self._shelf.target, history.rows):
+            raise Repetition(why)
+        return propose_layout(
+            self._shelf,
+            history,
+            CLAUDE,
+            order=proposal.order,
+            align=proposal.align,
+            tensor_align=proposal.tensor_align,
+            hypothesis=proposal.claim,
+            name=proposal.name,
+        )
+
     def _policy(self, proposal: ProposeIoPolicy, champion: Configuration, history: History) -> Configuration:
         IoPolicy(**proposal.policy)  # type: ignore[arg-type]  # raises UsageError
         if why := turned_down(proposal.claim, IO, self._shelf.target, history.rows):
@@ -59,8 +76,9 @@ class Maker:
         return champion
 
     def _variant(self, proposal: ProposeKernel, history: History) -> Variant:
-        if proposal.op == IO or proposal.op not in self._parts:
-            raise Refused(f"op is {proposal.op!r}; it may be {', '.join(p for p in self._parts if p != IO)}")
+        ops = [part for part in self._parts if part not in ENGINE_PARTS]
+        if proposal.op not in ops:
+            raise Refused(f"op is {proposal.op!r}; it may be {', '.join(ops)}")
         if proposal.target != self._shelf.target:
             raise Refused(f"target is {proposal.target!r}; this search's is {self._shelf.target!r}")
         if not (proposal.name.isidentifier() and proposal.name.islower()):

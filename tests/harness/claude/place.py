@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from baseline.layout import TENSORS
 from harness import targets
 from harness.candidate import Candidate, Configuration, KernelSpec, Status, changed_part, identify
 from harness.propose.base import History, Proposer
@@ -17,7 +18,7 @@ from tests.harness.rows import row
 
 KERNELS = Path(__file__).parents[3] / "kernels"
 OPS = ("qmatvec",)
-PARTS = (*OPS, "io")
+PARTS = (*OPS, "io", "layout")
 KERNEL = {
     "op": "qmatvec",
     "target": "cpu",
@@ -43,6 +44,16 @@ POLICY = {
     "prefetch": "none",
     "parent": "",
     "hypothesis": "more in flight",
+    "expected_gain": 1.05,
+    "changed_condition": "",
+}
+LAYOUT = {
+    "name": "down_first",
+    "order": [f"{projection}.{tensor}" for projection in ("down_proj", "gate_proj", "up_proj") for tensor in TENSORS],
+    "align": 16384,
+    "tensor_align": 64,
+    "parent": "",
+    "hypothesis": "what is needed last is read first",
     "expected_gain": 1.05,
     "changed_condition": "",
 }

@@ -8,7 +8,7 @@ from harness.candidate import KernelSpec, Status, identify
 from harness.propose.claude.event import Kind
 from harness.settings import DEFAULT_IO
 from tests.harness.claude.messages_server import streamed, text, thinking, tool
-from tests.harness.claude.place import KERNEL, POLICY, USD, last_results, numbered
+from tests.harness.claude.place import KERNEL, LAYOUT, POLICY, USD, last_results, numbered
 
 
 def test_a_proposed_kernel_is_on_the_shelf_and_in_the_candidate(place):
@@ -28,6 +28,29 @@ def test_a_proposed_io_policy_is_a_candidate_that_changes_io_alone(place):
     candidate = place.proposer().propose(place.history())
     assert candidate.changed == "io" and candidate.configuration.kernels == place.seed.configuration.kernels
     assert candidate.configuration.io == DEFAULT_IO | {"threads": 8, "cache": "direct"}
+
+
+def test_a_proposed_layout_is_a_candidate_that_changes_it_alone(place):
+    place.server.will(streamed(tool("propose_layout", LAYOUT)))
+    candidate = place.proposer().propose(place.history())
+    assert candidate.changed == "layout" and candidate.configuration.kernels == place.seed.configuration.kernels
+    layout = place.shelf.layouts["down_first"]
+    assert candidate.configuration.layout == layout and layout.order[0] == "down_proj.weight"
+    assert (layout.align, layout.tensor_align) == (16384, 64)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "why"),
+    [
+        ({"align": 1000}, "align is 1000"),
+        ({"tensor_align": 3}, "tensor_align is 3"),
+        ({"order": []}, "order must name"),
+    ],
+)
+def test_a_layout_that_cannot_be_goes_back(wrong, why, place):
+    place.server.will(streamed(tool("propose_layout", LAYOUT | wrong)), streamed(tool("propose_layout", LAYOUT)))
+    assert place.proposer().propose(place.history()).changed == "layout"
+    assert why in json.dumps(last_results(place.server.asked[-1]))
 
 
 def test_a_candidate_knows_what_it_took(place):
