@@ -31,7 +31,6 @@ class SearchSettings:
     run: the folder that receives the ledger, the study and the candidates.
     packed: the packed model in whose engine candidates are judged; golden: the folder of its recorded answers.
     kernels: the folder of contracts and variants; cache: that of compiled libraries.
-    proposer: who proposes candidates.
     ops: those whose kernels the search may change; "io" stands for the I/O policy, "layout" for that of the experts.
     io: the I/O policy to start from, the fields of `baseline.policy.IoPolicy`.
     judge: the limits that decide what is right, those of conf/judge.
@@ -41,6 +40,7 @@ class SearchSettings:
     min_gain: the least gain worth keeping, 0.02 is 2 %. timeout_s: wall time of one child process.
     candidates: ends the search after this many, whatever the time.
     sandbox: "best" confines candidates as well as this machine can, "required" refuses to search where a layer lacks.
+    proposer: who proposes candidates.
     """
 
     run: Path
@@ -49,7 +49,6 @@ class SearchSettings:
     cache: Path
     golden: Path
     target: str = "cpu"
-    proposer: ProposerSettings = field(default_factory=ProposerSettings)
     ops: tuple[str, ...] = PARTS
     io: Mapping[str, int | str] = field(default_factory=lambda: DEFAULT_IO)
     judge: Mapping[str, float] = field(default_factory=lambda: DEFAULT_JUDGE)
@@ -62,6 +61,7 @@ class SearchSettings:
     resume: bool = False
     candidates: int | None = None
     sandbox: str = BEST
+    proposer: ProposerSettings = field(default_factory=ProposerSettings)
 
     def __post_init__(self) -> None:
         for op in self.ops:
