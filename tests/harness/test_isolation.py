@@ -268,8 +268,9 @@ def run(kernels, cache, packed, golden, folder, name):
 def test_the_engine(kernels, cache, packed, golden, tmp_path):
     secret = tmp_path / "ledger.tsv"
     secret.write_text("a record")
-    variants.write_variant(kernels, "reads", f"{{ {tried(secret, 'r')} }} {variants.RIGHT}", bits="2, 4, 8")
-    variants.write_variant(kernels, "starts", f"fork(); {variants.RIGHT}", bits="2, 4, 8")
+    included = "// helpers\n#include <cstdio>\n#include <unistd.h>\n// body\n"
+    variants.write_variant(kernels, "reads", f"{included}{{ {tried(secret, 'r')} }} {variants.RIGHT}", bits="2, 4, 8")
+    variants.write_variant(kernels, "starts", f"{included}fork(); {variants.RIGHT}", bits="2, 4, 8")
     result = run(kernels, cache, packed, golden, tmp_path, "reads")
     assert result.ran and result.right, result.failure
     if landlock.abi():
