@@ -26,7 +26,7 @@ from harness.ledger import load_rows
 from harness.loop import seed_candidate
 from harness.models import PackedModel
 from harness.progress import Silent
-from harness.rerun import rerun
+from harness.rerun import DECODE, rerun
 from harness.settings import SearchSettings
 from harness.shelf import usable_variants
 from harness.winner import load_winner
@@ -158,7 +158,7 @@ def test_a_layout_that_won_is_recorded_verified_applied_and_used(settings, tmp_p
     winner = load_winner(settings.run)
     assert winner.champion.configuration.layout == PAGES and winner.seed.configuration.layout.name == "whole_expert"
     found = rerun(winner, dataclasses.replace(settings, ops=("qmatvec",)), Silent())
-    assert found.reproduced and found.engine is not None
+    assert found.reproduced and DECODE in found.again
 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
     model = PackedModel(settings.packed, fingerprint(TINY_MOE), bundled=True)
