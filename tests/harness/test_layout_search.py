@@ -14,7 +14,7 @@ from baseline.errors import CheckError, UsageError
 from baseline.layout import load_layout
 from baseline.manifest import load_manifest
 from baseline.pack import verify
-from harness import converted, decodes, loop, measure, targets
+from harness import converted, decodes, loop, targets
 from harness.applied import apply
 from harness.candidate import LAYOUT, Candidate, EngineResult, Failure, Speedup, Stage, Status, identify
 from harness.chosen import chosen, given, named_layout
@@ -70,12 +70,11 @@ def test_a_layout_goes_straight_to_the_engine_each_arm_with_its_model(judge, see
     jobs = []
 
     class Seen(Conversation):
-        def __init__(self, job, who, folder, timeout_s):
+        def __init__(self, job, who, folder, timeout_s, native):
             jobs.append((who, {*job["arms"]}, load_manifest(tmp_path / job["packed"]).layout.name, "questions" in job))
-            super().__init__(job, who, folder, timeout_s)
+            super().__init__(job, who, folder, timeout_s, native=native)
 
-    for module in (decodes, measure):
-        monkeypatch.setattr(module, "Conversation", Seen)
+    monkeypatch.setattr(decodes, "Conversation", Seen)
     verdict = judge.evaluate(candidate, seed, tmp_path / "home")
     assert verdict.stage is Stage.ENGINE and verdict.checked is None and verdict.benched is None
     assert verdict.built.failure is None and verdict.engine.right and verdict.engine.apart
@@ -174,7 +173,10 @@ def test_a_layout_that_won_is_recorded_verified_applied_and_used(settings, tmp_p
     assert given(config).folder(model, said.append) == tmp_path / dst and "in the layout pages" in said[0]
 
     monkeypatch.setattr("harness.applied.data_folder", lambda name: settings.kernels)
-    made = apply(winner)
+    with pytest.raises(UsageError, match="its champion was refuted, so it is not applied: decode "):
+        apply(winner)  # three blocks show no gain, and a layout has to
+    gain = dataclasses.replace(winner.confirmed, engine=Speedup(1.5, 1.4, 1.6))
+    made = apply(dataclasses.replace(winner, confirmed=gain))
     use = chosen(load_config([]), given(load_config([])), model.fingerprint, said.append)
     assert use.layout == PAGES and use.folder(model, said.append) == tmp_path / dst
     assert use.record == made.folder / "candidate.json"
