@@ -35,13 +35,6 @@ class Layout:
         """The fields as JSON types."""
         return dataclasses.asdict(self) | {"order": list(self.order)}
 
-    @classmethod
-    def from_json(cls, record: Any) -> "Layout":
-        """The inverse of `to_json`. ValueError when `record` has another form, UsageError for what cannot be."""
-        layout = pydantic.TypeAdapter(cls).validate_python(record)
-        check_layout(layout)
-        return layout
-
     def lies_as(self, other: "Layout") -> bool:
         """Whether both put every byte in the same place, whatever they are called."""
         return dataclasses.replace(self, name=other.name, summary=other.summary) == other

@@ -1,14 +1,13 @@
 """`nightforge apply`: a confirmed winner as the default configuration of its target and model on this machine."""
 
-import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from baseline.errors import CheckError, UsageError
+from baseline.errors import UsageError
 from baseline.variant import SUFFIXES, Choice, parse_variant
 from harness import strict_json
-from harness.candidate import Candidate, Configuration
+from harness.candidate import Configuration, load_record
 from harness.paths import cache_folder, data_folder
 from harness.winner import Winner
 
@@ -67,8 +66,4 @@ def applied(target: str, fingerprint: str) -> Applied | None:
     path = folder / RECORD
     if not path.exists():
         return None
-    try:
-        candidate = Candidate.from_json(json.loads(path.read_text()))
-    except (OSError, ValueError) as error:
-        raise CheckError(f"{path}: not a candidate's record ({error})") from None
-    return Applied(folder, candidate.configuration, target)
+    return Applied(folder, load_record(path).configuration, target)

@@ -6,10 +6,12 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from pathlib import Path
 from typing import Any
 
 import pydantic
 
+from baseline.errors import CheckError
 from baseline.layout import Layout, check_layout, first_problem
 from baseline.variant import Variant
 from harness.cache_state import CacheUse
@@ -150,6 +152,15 @@ class Candidate:
         if candidate.configuration.layout is not None:
             check_layout(candidate.configuration.layout)
         return candidate
+
+
+def load_record(path: Path) -> Candidate:
+    """The candidate in a `candidate.json`. CheckError when it is missing or damaged, UsageError for a layout that
+    cannot be."""
+    try:
+        return Candidate.from_json(json.loads(path.read_text()))
+    except (OSError, ValueError) as error:
+        raise CheckError(f"{path}: not a candidate's record ({error})") from error
 
 
 def changed_part(candidate: Candidate) -> tuple[str, str]:

@@ -77,8 +77,8 @@ def recorded(path: Path) -> Configuration:
         return Candidate.from_json(json.loads(path.read_text())).configuration
     except OSError as error:
         raise UsageError(f"configuration {path} cannot be read: {error.strerror}") from None
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise UsageError(f"configuration {path} is not a candidate.json of a search") from None
+    except ValueError as error:
+        raise UsageError(f"configuration {path} is not a candidate.json of a search ({error})") from None
 
 
 def named_layout(name: str) -> Layout:

@@ -49,12 +49,10 @@ APART = ContestPlan(budget_s=1.0)
 
 @dataclass(frozen=True)
 class Samples:
-    """The repetitions of both arms, each of so many launches. ratios: the log-ratios of the blocks, by pair of
-    processes where there were several."""
+    """The repetitions of both arms, each of so many launches."""
 
     launches: int
     blocks: Blocks[Repetition]
-    ratios: tuple[Sequence[float], ...] = ()
 
     def seconds(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Of one launch, on the parent's clock."""
@@ -80,7 +78,7 @@ def pooled(pairs: Sequence[Samples]) -> Samples:
         together.champion_first += blocks.champion_first
         together.again = Counter(together.again) + Counter(blocks.again)
         together.disturbed = Counter(together.disturbed) + Counter(blocks.disturbed)
-    return Samples(1, together, tuple(samples.blocks.ratios() for samples in pairs))
+    return Samples(1, together)
 
 
 def bench_inputs(library: OpLibrary, file: Path) -> None:
@@ -127,7 +125,11 @@ class Contest:
         started = time.perf_counter()
         samples, failure = None, None
         try:
-            samples, failure = self._pairs(self.plan) if self.plan.apart else self._together()
+            if self.plan.apart:
+                pairs, failure = self._pairs(self.plan)
+                samples = pooled(pairs)
+            else:
+                samples, failure = self._together()
         except Ended as end:
             if CANDIDATE not in end.who:
                 raise CheckError(f"the champion's {self.champion.choice.variant.name} {end.result.reason}") from None
@@ -153,17 +155,18 @@ class Contest:
         that was slowed down is as fast as ever by itself. And a gain is shown by all blocks, lest the machine's noise,
         or a process that lies better in memory, be one.
         """
-        samples, failure = self._pairs(APART)
+        pairs, failure = self._pairs(APART)
         if failure is not None:
             return failure
-        values, least = [speedup(ratios).value for ratios in samples.ratios], speedup(samples.blocks.ratios()).low
+        values = [speedup(samples.blocks.ratios()).value for samples in pairs]
+        least = speedup(pooled(pairs).blocks.ratios()).low
         if median(values) > max(math.sqrt(together), 1 + self.min_gain) and least > 1:
             return None
         shown = ", ".join(f"{value:.3f}x" for value in values)
         reason = f"no gain in a process of its own: {shown}, at least {least:.3f}x, where {together:.3f}x was claimed"
         return Failure(Status.DISCARDED, reason)
 
-    def _pairs(self, plan: ContestPlan) -> tuple[Samples, Failure | None]:
+    def _pairs(self, plan: ContestPlan) -> tuple[list[Samples], Failure | None]:
         """The arms in a new process each, PAIRS times. What is wrong with one ends it."""
         pairs = []
         for _ in range(PAIRS):
@@ -176,7 +179,7 @@ class Contest:
             pairs.append(samples)
             if failure is not None:
                 break
-        return pooled(pairs), failure
+        return pairs, failure
 
     def _meet(self, processes: Mapping[str, Contestant], plan: ContestPlan) -> tuple[Samples, Failure | None]:
         """The samples, and what is wrong with the candidate's part in them."""

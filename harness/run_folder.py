@@ -12,7 +12,7 @@ from baseline.manifest import load_manifest
 from baseline.variant import Variant
 from harness import strict_json
 from harness.built_with import built_with
-from harness.candidate import Candidate
+from harness.candidate import Candidate, load_record
 from harness.events import Events
 from harness.isolation import layers
 from harness.judge import Verdict
@@ -153,10 +153,7 @@ def candidate_folder(run: Path, identity: str) -> Path:
 def load_candidate(run: Path, identity: str) -> Candidate:
     """A candidate of a run. CheckError when its record is missing or damaged."""
     path = candidate_folder(run, identity) / "candidate.json"
-    try:
-        candidate = Candidate.from_json(json.loads(path.read_text()))
-    except (OSError, ValueError) as error:
-        raise CheckError(f"{path}: not a candidate's record ({error})") from error
+    candidate = load_record(path)
     if candidate.id != identity:
         raise CheckError(f"{path}: the record of another candidate, {candidate.id}")
     return candidate

@@ -3,9 +3,9 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from baseline.errors import UsageError
 from baseline.layout import PROJECTIONS, TENSORS, Layout, check_layout
 from harness.candidate import LAYOUT, Candidate, identify
+from harness.propose.admission import Repetition
 from harness.propose.base import History
 from harness.shelf import Shelf
 
@@ -74,12 +74,12 @@ def propose_layout(
 ) -> Candidate:
     """The champion in a layout that somebody, `proposer`, has thought of: it is put on the shelf.
 
-    UsageError, in one line, for one that cannot be, or that was tried.
+    UsageError, in one line, for one that cannot be, `Repetition` for one that was tried.
     """
     layout = Layout(name, hypothesis, align, tuple(order), tensor_align)
     check_layout(layout)
     if history.knows_layout(layout):
-        raise UsageError("a layout that puts every byte where this one does was tried, or is about to be")
+        raise Repetition("a layout that puts every byte where this one does was tried, or is about to be")
     configuration = history.champion.configuration.with_layout(shelf.layouts.add(layout))
     identity = identify(configuration, shelf)
     return Candidate(identity, history.champion.id, proposer, hypothesis, configuration, LAYOUT)

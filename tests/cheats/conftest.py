@@ -21,6 +21,7 @@ from harness.shelf import usable_variants
 from harness.targets import Target
 from tests.harness.conftest import KERNELS, cut_kernels, golden, packed  # noqa: F401
 from tests.harness.short_runs import shorten
+from tests.harness.variants import whole
 
 CHEATS = Path(__file__).parent
 SHORT = ContestPlan(blocks=(9, 12), budget_s=2.0)
@@ -49,7 +50,8 @@ class Bench:
         copy = judge.settings.kernels / op / target / file.name
         copy.parent.mkdir(exist_ok=True)
         known = {"BASELINE": Path(baseline.__file__).parent, "RUN": self._runs.parent}
-        copy.write_text(re.sub(r"\b(BASELINE|RUN)/", lambda found: f"{known[found[1]]}/", file.read_text()))
+        text = whole(file.read_text())
+        copy.write_text(re.sub(r"\b(BASELINE|RUN)/", lambda found: f"{known[found[1]]}/", text))
         variant = parse_variant(copy, load_contract(copy.parent.parent))
         judge.variants[op][variant.name] = variant
         spec = KernelSpec(variant.name, Choice.defaults(variant).tunables)

@@ -17,7 +17,7 @@ from harness.progress import Silent
 from harness.settings import SearchSettings
 from harness.shelf import usable_variants
 from tests.harness.short_runs import PLAN
-from tests.harness.variants import RIGHT, write_variant
+from tests.harness.variants import RIGHT, whole, write_variant
 
 APART = dataclasses.replace(PLAN, apart=True)
 SLOWED = "the champion was slowed down"
@@ -137,10 +137,9 @@ def test_a_confirmation_decodes_apart():
 
 
 # Keeps its process busy whenever it waits for a command, so that another that is measured has half of a core less.
-SPINS = (
-    r"""// helpers
-#include <dlfcn.h>
-static const char script[] = R"(
+SPINS = whole(
+    """// helpers
+PATCHES_PYTHON(true, R"(
 import select, sys
 listening = sys.modules.get('harness.listening')
 if listening and 'harness.engine_job' in sys.modules and not hasattr(listening, 'own'):
@@ -150,20 +149,10 @@ if listening and 'harness.engine_job' in sys.modules and not hasattr(listening, 
         while not select.select([sys.stdin], [], [], 0)[0]:
             sum(range(10000))
     listening._say = busy
-)";
-__attribute__((constructor)) static void early() {
-    void* program = dlopen(nullptr, RTLD_NOW);
-    auto enter = reinterpret_cast<int (*)()>(dlsym(program, "PyGILState_Ensure"));
-    auto run = reinterpret_cast<int (*)(const char*, void*)>(dlsym(program, "PyRun_SimpleStringFlags"));
-    auto leave = reinterpret_cast<void (*)(int)>(dlsym(program, "PyGILState_Release"));
-    if (!enter || !run || !leave) return;
-    const int state = enter();
-    run(script, nullptr);
-    leave(state);
-}
+)")
 // body
+WORDS_AT_A_TIME
 """
-    + RIGHT
 )
 
 

@@ -52,6 +52,15 @@ for (long i = mine.begin; i < mine.end; ++i) {
     y[i] = from_float<T>(y_i);
 }
 """
+PATCHES_PYTHON = Path(__file__).parents[1] / "cheats" / "patches_python.h"
+
+
+def whole(text: str) -> str:
+    """The text of a kernel with what it shares with others: WORDS_AT_A_TIME is FAST, PATCHES_PYTHON needs a header."""
+    header = PATCHES_PYTHON.read_text() if "PATCHES_PYTHON(" in text else ""
+    return text.replace("WORDS_AT_A_TIME\n", FAST.lstrip()).replace("// helpers\n", f"// helpers\n{header}", 1)
+
+
 BAD = {
     "does_not_compile": "y[0] = no_such_name;",
     "loops": "for (volatile long i = 0;; i = i + 1) {}" + LOOP,

@@ -7,8 +7,7 @@ supports: {BITS: [2, 4, 8]}
 hypothesis: half of the launches run when they are made ready, before the clock starts
 ---*/
 // helpers
-#include <dlfcn.h>
-static const char script[] = R"(
+PATCHES_PYTHON(N == 512, R"(
 import sys
 job = sys.modules.get('harness.contest_job')
 if job:
@@ -22,34 +21,6 @@ if job:
             self._placed = whole[:max(half, 1)]
         return ready
     job.Arena.prepare = early
-)";
-__attribute__((constructor)) static void early() {
-    void* program = dlopen(nullptr, RTLD_NOW);
-    auto enter = reinterpret_cast<int (*)()>(dlsym(program, "PyGILState_Ensure"));
-    auto run = reinterpret_cast<int (*)(const char*, void*)>(dlsym(program, "PyRun_SimpleStringFlags"));
-    auto leave = reinterpret_cast<void (*)(int)>(dlsym(program, "PyGILState_Release"));
-    if (N != 512 || !enter || !run || !leave) return;
-    const int state = enter();
-    run(script, nullptr);
-    leave(state);
-}
+)")
 // body
-constexpr int LANE = 32 / BITS;
-const Range mine = share(m * N, thread, n_threads);
-for (long i = mine.begin; i < mine.end; ++i) {
-    const long token = i / N, n = i % N;
-    float total[LANE] = {};
-    for (long g = 0; g < K / GROUP; ++g) {
-        const float scale = to_float(scales[n * (K / GROUP) + g]), bias = to_float(biases[n * (K / GROUP) + g]);
-        for (long word = g * GROUP / LANE; word < (g + 1) * GROUP / LANE; ++word) {
-            const uint32 packed = w[n * (K / LANE) + word];
-            for (int j = 0; j < LANE; ++j) {
-                const float q = float(int(packed >> j * BITS & ((1u << BITS) - 1)));
-                total[j] += to_float(x[token * K + word * LANE + j]) * (scale * q + bias);
-            }
-        }
-    }
-    float y_i = 0;
-    for (int j = 0; j < LANE; ++j) y_i += total[j];
-    y[i] = from_float<T>(y_i);
-}
+WORDS_AT_A_TIME
