@@ -82,7 +82,7 @@ def check(decodes: Sequence["Decode"], scorer: Conversation, tie: float) -> Fail
             if not highest - its <= tie:
                 return _wrong(f"token {place} is {said.token}, whose logit is {highest - its:.3g} below the highest")
             if not abs(its - said.logit) <= tie:
-                return _wrong(f"the logit of token {place} is {its:.6g}, not {said.logit:.6g}")
+                return _wrong(f"token {place} has the logit {its:.6g}, not {said.logit:.6g}")
     return None
 
 

@@ -61,7 +61,7 @@ def test_a_token_may_be_as_likely_as_another_but_for_a_tie(gap, right):
 def test_a_token_that_was_guessed_has_another_logit(logit, right):
     failure = check([decode(1.0, logit=logit)], Scorer(), TIE)
     assert (failure is None) is right
-    assert right or failure.reason == f"in a timed decode: the logit of token 1 is 7, not {logit}"
+    assert right or failure.reason == f"in a timed decode: token 1 has the logit 7, not {logit}"
 
 
 def test_no_two_texts_are_the_same(golden):
