@@ -40,7 +40,7 @@ PAGES = load_layout(KERNELS / "layouts" / "pages.yaml")
 def settings(tmp_path, packed, golden, kernels, cache, short):
     """A search of the layout alone, with a build cache of its own that has the compiled kernels of all tests."""
     build = tmp_path / "build"
-    shutil.copytree(cache, build, ignore=shutil.ignore_patterns(converted.MODELS, "prepare-*"))
+    shutil.copytree(cache, build, ignore=shutil.ignore_patterns(converted.MODELS, "prepare-*", "building-*"))
     (kernels / "layouts").mkdir()
     shutil.copy(KERNELS / "layouts" / "pages.yaml", kernels / "layouts")
     return SearchSettings(tmp_path / "run", packed, kernels, build, golden, ops=(LAYOUT,), timeout_s=60.0, candidates=1)

@@ -115,10 +115,11 @@ def test_what_a_confirmation_refutes_is_not_applied(found, refuted, run, tmp_pat
     monkeypatch.setattr(applied, "cache_folder", lambda: tmp_path / "mine")
     assert confirmed(**found).refuted == refuted
     winner = dataclasses.replace(load_winner(run), confirmed=confirmed(**found))
-    if not refuted:
-        return applied.apply(winner)
-    with pytest.raises(UsageError, match="its champion was refuted, so it is not applied: "):
-        applied.apply(winner)
+    if refuted:
+        with pytest.raises(UsageError, match="its champion was refuted, so it is not applied: "):
+            applied.apply(winner)
+    else:
+        assert applied.apply(winner)
 
 
 def test_an_io_policy_must_make_decode_faster():
