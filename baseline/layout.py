@@ -20,15 +20,31 @@ PAGE = 4096  # what the reader wants of a record: O_DIRECT on any disk in use
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """`order` lists every tensor of an expert as `projection.tensor`; a record is padded to `align` bytes."""
+    """`order` lists every tensor of an expert as `projection.tensor`; a record is padded to `align` bytes.
+
+    Each tensor begins at a multiple of `tensor_align` bytes, at least at one of its item size.
+    """
 
     name: str
     summary: str
     align: int
     order: tuple[str, ...]
+    tensor_align: int = 1
 
     def to_json(self) -> dict[str, Any]:
+        """The fields as JSON types."""
         return dataclasses.asdict(self) | {"order": list(self.order)}
+
+    @classmethod
+    def from_json(cls, record: Any) -> "Layout":
+        """The inverse of `to_json`. ValueError when `record` has another form, UsageError for what cannot be."""
+        layout = pydantic.TypeAdapter(cls).validate_python(record)
+        check_layout(layout)
+        return layout
+
+    def lies_as(self, other: "Layout") -> bool:
+        """Whether both put every byte in the same place, whatever they are called."""
+        return dataclasses.replace(self, name=other.name, summary=other.summary) == other
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,8 +80,12 @@ def load_layout(path: Path) -> Layout:
         raise UsageError(f"layout {path} cannot be read: {' '.join(str(error).split())}") from None
     except pydantic.ValidationError as error:
         raise UsageError(f"layout {path}: {first_problem(error)}") from None
-    if wrong := _problem(layout, path.stem):
-        raise UsageError(f"layout {path}: {wrong}")
+    if layout.name != path.stem:
+        raise UsageError(f"layout {path}: name is {layout.name!r}, the file's is {path.stem!r}; they must be equal")
+    try:
+        check_layout(layout)
+    except UsageError as error:
+        raise UsageError(f"layout {path}: {error}") from None
     return layout
 
 
@@ -75,22 +95,27 @@ def first_problem(error: pydantic.ValidationError) -> str:
     return f"{'.'.join(map(str, detail['loc']))}: {detail['msg']}"
 
 
-def _problem(layout: Layout, stem: str) -> str | None:
+def check_layout(layout: Layout) -> None:
+    """Raise UsageError for an alignment or an order that no record can have."""
     allowed = [f"{projection}.{tensor}" for projection in PROJECTIONS for tensor in TENSORS]
-    if layout.name != stem:
-        return f"name is {layout.name!r}, the file's is {stem!r}; they must be equal"
-    if layout.align < PAGE or layout.align & (layout.align - 1):
-        return f"align is {layout.align}; it must be a power of two of at least {PAGE}"
+    if layout.align < PAGE or not _is_power_of_two(layout.align):
+        raise UsageError(f"align is {layout.align}; it must be a power of two of at least {PAGE}")
+    if not (1 <= layout.tensor_align <= layout.align and _is_power_of_two(layout.tensor_align)):
+        raise UsageError(f"tensor_align is {layout.tensor_align}; it must be a power of two of at most align")
     if sorted(layout.order) != sorted(allowed):
-        return f"order must name each of these once: {', '.join(allowed)}"
-    return None
+        raise UsageError(f"order must name each of these once: {', '.join(allowed)}")
+
+
+def _is_power_of_two(value: int) -> bool:
+    return value & (value - 1) == 0
 
 
 def arrange(layout: Layout, tensors: Mapping[str, tuple[str, tuple[int, ...]]]) -> tuple[Segment, ...]:
     """Place one expert's tensors, given as `projection.tensor: (dtype, shape of one expert)`.
 
     Tensors that this model lacks are skipped. Each starts at a multiple of its item size, so that a kernel
-    may read it through a typed pointer. Raises UsageError for a tensor that no layout knows.
+    may read it through a typed pointer, and of the layout's `tensor_align`. Raises UsageError for a tensor that no
+    layout knows.
     """
     if unknown := sorted(tensors.keys() - set(layout.order)):
         raise UsageError(f"layout {layout.name} has no place for the experts' {unknown[0]}")
@@ -99,7 +124,7 @@ def arrange(layout: Layout, tensors: Mapping[str, tuple[str, tuple[int, ...]]]) 
     for name in filter(tensors.__contains__, layout.order):
         dtype, shape = tensors[name]
         projection, tensor = name.split(".")
-        offset = round_up(end, ITEM_BYTES[dtype])
+        offset = round_up(end, max(ITEM_BYTES[dtype], layout.tensor_align))
         segments.append(Segment(projection, tensor, dtype, shape, offset, prod(shape) * ITEM_BYTES[dtype]))
         end = segments[-1].end
     return tuple(segments)

@@ -3,18 +3,15 @@
 import dataclasses
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import xxhash
 
 from baseline.checkpoint import dtype_name, fingerprint, read_header, tensor_bytes, write_safetensors
 from baseline.durable import durable, file_checksum, require_space
-from baseline.errors import CheckError, UsageError
-from baseline.journal import Journal
+from baseline.errors import CheckError
 from baseline.layout import Layout
 from baseline.manifest import (
-    JOURNAL,
     MANIFEST,
     RESIDENT,
     LayerEntry,
@@ -24,6 +21,7 @@ from baseline.manifest import (
     load_manifest,
 )
 from baseline.meter import Meter, Progress
+from baseline.packed_folder import finish, packed_before, unfinished, write_layer, writing, written_bytes
 from baseline.plan import ExpertSource, Plan, make_plan
 
 __all__ = ["Progress", "fingerprint", "pack", "verify"]
@@ -41,74 +39,20 @@ def pack(src: Path, dst: Path, layout: Layout, progress: Progress | None = None)
     writable; CheckError when `dst` is complete but damaged.
     """
     source = Source(src.resolve().name, fingerprint(src))
-    with _writing(dst):
-        if (packed := _packed_before(dst, source, layout)) is not None:
+    with writing(dst):
+        if (packed := packed_before(dst, source, layout)) is not None:
             return packed
         plan = make_plan(src, layout)
-        _check_space(dst, plan)
-        dst.mkdir(parents=True, exist_ok=True)
-        # The journal comes first: it marks the folder as ours, should the next line be the last.
-        with Journal(dst, source, layout) as journal:
-            (dst / "experts").mkdir(exist_ok=True)
+        require_space(dst, plan.expert_bytes + plan.resident_bytes - written_bytes(dst))
+        with unfinished(dst, source, layout) as journal:
             meter = Meter(progress, plan.expert_bytes + plan.resident_bytes)
             with ExpertSource(plan.stored) as experts:
-                layers = tuple(_pack_layer(dst, layer, experts, journal, meter) for layer in plan.layers)
+                layers = tuple(write_layer(dst, one, experts.records(one), journal, meter) for one in plan.layers)
             resident = _pack_resident(dst / RESIDENT, plan, meter)
             files = {name: _copy(src / name, dst / name) for name in _copied(src)}
             manifest = Manifest(layout, source, plan.quantization, layers, resident, files)
-            with durable(dst / MANIFEST) as partial:
-                partial.write_text(manifest.to_json())
-            journal.remove()
+            finish(dst, manifest, journal)
     return manifest
-
-
-@contextmanager
-def _writing(dst: Path) -> Iterator[None]:
-    """Turn the disk's refusals (full, read-only, no permission) into one line."""
-    try:
-        yield
-    except OSError as error:
-        raise UsageError(
-            f"cannot write {error.filename or dst}: {error.strerror}; "
-            "finished layers are kept: once this is mended the same command continues"
-        ) from None
-
-
-def _packed_before(dst: Path, source: Source, layout: Layout) -> Manifest | None:
-    """The finished pack of this source in `dst`; None when there is room for one, or an unfinished one."""
-    if (dst / MANIFEST).is_file():
-        manifest = load_manifest(dst)
-        if (manifest.source.fingerprint, manifest.layout) != (source.fingerprint, layout):
-            raise UsageError(
-                f"{dst} holds {manifest.source.name!r} in layout {manifest.layout.name}; choose another DST"
-            )
-        (dst / JOURNAL).unlink(missing_ok=True)
-        return manifest
-    if dst.is_dir() and any(dst.iterdir()) and not (dst / JOURNAL).is_file():
-        raise UsageError(f"{dst} is not empty and not a pack; choose another DST")
-    return None
-
-
-def _check_space(dst: Path, plan: Plan) -> None:
-    """Raise UsageError when what is still to be written does not fit; what an earlier call wrote counts."""
-    written = sum(path.stat().st_size for path in (dst / "experts").glob("*"))
-    require_space(dst, plan.expert_bytes + plan.resident_bytes - written)
-
-
-def _pack_layer(dst: Path, layer: LayerEntry, source: ExpertSource, journal: Journal, meter: Meter) -> LayerEntry:
-    path = dst / layer.file
-    finished = journal.finished.get(layer.file)
-    if finished is not None and path.is_file() and path.stat().st_size == layer.nbytes:
-        meter.advance(layer.nbytes)
-        return dataclasses.replace(layer, checksums=finished)
-    checksums = []
-    with durable(path) as partial, partial.open("wb") as stream:
-        for record in source.records(layer):
-            stream.write(record)
-            checksums.append(xxhash.xxh3_64_hexdigest(record))
-            meter.advance(len(record))
-    journal.finish(layer.file, tuple(checksums))
-    return dataclasses.replace(layer, checksums=tuple(checksums))
 
 
 def _pack_resident(path: Path, plan: Plan, meter: Meter) -> Resident:

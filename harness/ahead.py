@@ -7,10 +7,11 @@ from dataclasses import replace
 from types import TracebackType
 
 from baseline.variant import Variant
-from harness.candidate import IO, Candidate, identify
+from harness.candidate import ENGINE_PARTS, Candidate, identify
 from harness.judge import Judge
 from harness.ledger import Row
 from harness.propose.base import History, Proposer
+from harness.propose.claude.event import Spent
 
 Variants = Mapping[str, Mapping[str, Variant]]
 
@@ -29,10 +30,20 @@ class Queue:
         if self._taken is not None:
             self._proposer.observe(self._taken, row)
 
+    def spent(self) -> Spent | None:
+        """What was spent on the candidate that was taken last."""
+        return self._proposer.spent(self._taken) if self._taken is not None else None
+
     def peek(self, champion: Candidate, rows: Sequence[Row], current: Candidate) -> Candidate | None:
-        """What will most likely come after `current`, which is not judged yet."""
+        """What will most likely come after `current`, which is not judged yet; None where that is not known at once.
+
+        A model that is asked before `current` is measured holds the measurement up; one that answers meanwhile, on a
+        thread, disturbs it, and knows an outcome less.
+        """
         if self._waiting:
             return self._waiting[0]
+        if not self._proposer.at_once:
+            return None
         self._next = self._proposer.propose(History(self._seed, champion, rows, (current,)))
         return self._next
 
@@ -62,11 +73,7 @@ class Queue:
 
 def beside(candidate: Candidate, champion: Candidate, variants: Variants) -> Candidate:
     """What a candidate changed beside the champion's rest, which may have changed since: then it is another one."""
-    if candidate.changed == IO:
-        configuration = replace(champion.configuration, io=candidate.configuration.io)
-    else:
-        spec = candidate.configuration.kernels[candidate.changed]
-        configuration = champion.configuration.with_kernel(candidate.changed, spec)
+    configuration = champion.configuration.with_part(candidate.changed, candidate.configuration)
     identity = identify(configuration, variants)
     if identity == candidate.id:
         return candidate
@@ -82,8 +89,11 @@ class Ahead:
         self._build: Future[object] | None = None
 
     def start(self, candidate: Candidate | None) -> None:
-        """Begins to build what a candidate changed; what comes of it is the judge's to say, when it asks for it."""
-        if candidate is not None and candidate.changed != IO:
+        """Begins to build the kernel that a candidate changed; what comes of it is the judge's to say, when it asks.
+
+        A model is not converted: what is measured may read from the same disk.
+        """
+        if candidate is not None and candidate.changed not in ENGINE_PARTS:
             spec = candidate.configuration.kernels[candidate.changed]
             self._build = self._pool.submit(self._judge.build, candidate.changed, spec)
 

@@ -46,10 +46,12 @@ def place(target: str, fingerprint: str) -> Path:
 
 
 def apply(winner: Winner) -> Applied:
-    """Makes a winner the default. UsageError where it was never confirmed."""
+    """Makes a winner the default. UsageError where it was not confirmed, CheckError where its record is damaged."""
     if winner.confirmed is None:
         raise UsageError(f"{winner.run}: its champion was never confirmed, so it is not applied")
-    folder = place(winner.target, winner.settings["contents"]["model"])
+    if winner.confirmed.refuted:
+        raise UsageError(f"{winner.run}: its champion was refuted, so it is not applied: {winner.confirmed.refuted}")
+    folder = place(winner.target, winner.asked.contents["model"])
     partial = folder.with_name(folder.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     winner.write_kernels(partial / "kernels")
@@ -67,6 +69,6 @@ def applied(target: str, fingerprint: str) -> Applied | None:
         return None
     try:
         candidate = Candidate.from_json(json.loads(path.read_text()))
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError) as error:
         raise CheckError(f"{path}: not a candidate's record ({error})") from None
     return Applied(folder, candidate.configuration, target)

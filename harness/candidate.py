@@ -8,10 +8,16 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
+import pydantic
+
+from baseline.layout import Layout, check_layout, first_problem
 from baseline.variant import Variant
 from harness.cache_state import CacheUse
 
-IO = "io"  # what `Candidate.changed` says when no op was changed, but the I/O policy
+# What `Candidate.changed` says when no op was changed, but the I/O policy, or how the experts lie in their files.
+IO = "io"
+LAYOUT = "layout"
+ENGINE_PARTS = (IO, LAYOUT)  # nothing smaller than the engine can show what they bring
 
 
 class Stage(StrEnum):
@@ -59,21 +65,20 @@ class KernelSpec:
 
 @dataclass(frozen=True)
 class Configuration:
-    """A variant and tunables for each op, and an I/O policy (the fields of `baseline.policy.IoPolicy`)."""
+    """A variant and tunables for each op, an I/O policy (the fields of `baseline.policy.IoPolicy`), and a layout.
+
+    The layout is here whole, so that a record is enough to have it again. None: whichever the packed model has.
+    """
 
     kernels: Mapping[str, KernelSpec]
     io: Mapping[str, int | str] = field(default_factory=dict)
+    layout: Layout | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The configuration as JSON types, in the form of a candidate's record."""
         kernels = {op: {"variant": spec.variant, "tunables": dict(spec.tunables)} for op, spec in self.kernels.items()}
-        return {"kernels": kernels, "io": dict(self.io)}
-
-    @classmethod
-    def from_json(cls, record: Mapping[str, Any]) -> "Configuration":
-        """The inverse of `to_json`. KeyError or TypeError when `record` has another form."""
-        kernels = {op: KernelSpec(spec["variant"], dict(spec["tunables"])) for op, spec in record["kernels"].items()}
-        return cls(kernels, dict(record["io"]))
+        layout = {} if self.layout is None else {"layout": self.layout.to_json()}
+        return {"kernels": kernels, "io": dict(self.io), **layout}
 
     def with_kernel(self, op: str, spec: KernelSpec) -> "Configuration":
         """This configuration with another kernel for `op`."""
@@ -82,6 +87,18 @@ class Configuration:
     def with_io(self, setting: str, value: int | str) -> "Configuration":
         """This configuration with one I/O setting changed."""
         return replace(self, io={**self.io, setting: value})
+
+    def with_layout(self, layout: Layout) -> "Configuration":
+        """This configuration with the experts in another layout."""
+        return replace(self, layout=layout)
+
+    def with_part(self, part: str, other: "Configuration") -> "Configuration":
+        """This configuration with an op's kernel, the I/O policy or the layout of another one."""
+        if part == IO:
+            return replace(self, io=other.io)
+        if part == LAYOUT:
+            return replace(self, layout=other.layout)
+        return self.with_kernel(part, other.kernels[part])
 
 
 def candidate_id(configuration: Configuration, sources: Mapping[str, str]) -> str:
@@ -109,7 +126,7 @@ class Candidate:
     proposer: str
     hypothesis: str
     configuration: Configuration
-    changed: str  # an op's name, or 'io'
+    changed: str  # an op's name, 'io' or 'layout'
 
     def to_json(self) -> dict[str, Any]:
         """The candidate as JSON types: what `candidates/<id>/candidate.json` holds."""
@@ -123,23 +140,34 @@ class Candidate:
         }
 
     @classmethod
-    def from_json(cls, record: Mapping[str, Any]) -> "Candidate":
-        """The inverse of `to_json`."""
-        return cls(
-            id=record["id"],
-            parent=record["parent"],
-            proposer=record["proposer"],
-            hypothesis=record["hypothesis"],
-            changed=record["changed"],
-            configuration=Configuration.from_json(record["configuration"]),
-        )
+    def from_json(cls, record: Any) -> "Candidate":
+        """The inverse of `to_json`. ValueError, saying why in one line, when `record` has another form; UsageError for
+        a layout that cannot be."""
+        try:
+            candidate: Candidate = pydantic.TypeAdapter(cls).validate_python(record)
+        except pydantic.ValidationError as error:
+            raise ValueError(first_problem(error)) from None
+        if candidate.configuration.layout is not None:
+            check_layout(candidate.configuration.layout)
+        return candidate
 
 
 def changed_part(candidate: Candidate) -> tuple[str, str]:
-    """Variant and tunables (JSON) of the kernel that a candidate brings; '' and the I/O policy for an I/O candidate."""
+    """Variant and tunables (JSON) of the kernel that a candidate brings; '' and the I/O policy for an I/O candidate,
+    and of a layout its name and what it holds."""
     if candidate.changed == IO:
         return "", json.dumps(dict(candidate.configuration.io), sort_keys=True)
+    if candidate.changed == LAYOUT:
+        return written_layout(candidate.configuration.layout)
     return candidate.configuration.kernels[candidate.changed].written()
+
+
+def written_layout(layout: Layout | None) -> tuple[str, str]:
+    """Name and content (JSON) of a layout, as a ledger holds them in place of a variant and its tunables."""
+    if layout is None:
+        return "", ""
+    content = {"align": layout.align, "tensor_align": layout.tensor_align, "order": list(layout.order)}
+    return layout.name, json.dumps(content, sort_keys=True)
 
 
 @dataclass(frozen=True)
@@ -149,6 +177,10 @@ class Speedup:
     value: float
     low: float
     high: float
+
+    def text(self) -> str:
+        """For people."""
+        return f"{self.value:.3f}x [{self.low:.3f}, {self.high:.3f}]"
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> "Speedup":

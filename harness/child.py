@@ -1,8 +1,8 @@
 """What runs a candidate's code, in the process that `harness.confined` starts.
 
 It only runs and times; it holds no answer and judges nothing. Each job kind is one function from the job to the
-JSON that the parent gets back; arrays go through .npz files. Only `engine` and `prepare` import mlx-lm: the others
-start fast.
+JSON that the parent gets back; arrays come in .npz files and go in safetensors ones. Only `engine` and `prepare` import
+mlx-lm: the others start fast.
 """
 
 import json
@@ -14,6 +14,7 @@ from typing import Any
 
 import mlx.core as mx
 import numpy as np
+from safetensors.numpy import save_file
 
 from baseline import confinement, native
 from baseline.durable import code_hash
@@ -81,7 +82,7 @@ def check(job: Job) -> dict[str, Any]:
             reports.append({"hashes": hashes, "intact": intact, "findings": found})
             if found:
                 break
-    np.savez(job["outputs"], allow_pickle=False, **outputs)
+    save_file(outputs, job["outputs"])
     return {"code": code, "calls": reports}
 
 

@@ -98,10 +98,11 @@ def parser() -> argparse.ArgumentParser:
     )
     verbs = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add(verbs, "doctor", "what this machine has: memory, disk, compilers, targets", commands.doctor)
-    pack = _add(verbs, "pack", "checkpoint to packed experts", commands.pack)
-    pack.add_argument("src", metavar="SRC", help="folder of an MLX checkpoint")
+    pack = _add(verbs, "pack", "checkpoint to packed experts, or those to another layout", commands.pack)
+    pack.add_argument("src", metavar="SRC", help="folder of an MLX checkpoint, or of a packed model to convert")
     pack.add_argument("dst", metavar="DST", help="folder for the packed model; an interrupted pack is continued")
-    pack.add_argument("--layout", default="whole_expert", metavar="NAME", help="how an expert lies in its file")
+    how = "how an expert lies in its file: a name, a layout's file, or a candidate.json that has one"
+    pack.add_argument("--layout", default="whole_expert", metavar="NAME", help=how)
     pack.add_argument("--verify", action="store_true", help="compare every byte with SRC afterwards")
     synth = _add(
         verbs, "synth", "a random checkpoint in a real model's shapes: layers=... experts=... vocab=...", commands.synth

@@ -1,6 +1,5 @@
 """What each command does. Heavy imports stay inside the commands, so that --help is instant."""
 
-import json
 import sys
 import time
 from argparse import Namespace
@@ -16,14 +15,10 @@ from harness.paths import cache_folder, data_folder
 if TYPE_CHECKING:
     from baseline.engine import Engine
     from baseline.golden import GoldenReport
-    from baseline.variant import Choice
     from harness.bench.run import BenchSettings
     from harness.confirm import Summary
     from harness.models import PackedModel
     from harness.settings import SearchSettings
-
-
-MLX = "mlx"  # as a configuration: MLX's own ops, whatever was applied
 
 
 @dataclass(frozen=True)
@@ -56,17 +51,22 @@ def doctor(arguments: Namespace, config: Config) -> Result:
 def pack(arguments: Namespace, config: Config) -> Result:
     """`nightforge pack SRC DST`."""
     from baseline import pack as packing
+    from baseline.manifest import MANIFEST
+    from baseline.relayout import relayout, verify_relayout
+    from harness.chosen import named_layout
     from harness.display import byte_progress
-    from harness.models import find_layout
 
     src, dst = Path(arguments.src), Path(arguments.dst)
-    layout = find_layout(arguments.layout)
+    layout, packed = named_layout(arguments.layout), (src / MANIFEST).is_file()
     start = time.perf_counter()
-    with byte_progress("packing") as progress:
-        manifest = packing.pack(src, dst, layout, progress)
+    with byte_progress("converting" if packed else "packing") as progress:
+        manifest = (relayout if packed else packing.pack)(src, dst, layout, progress)
     if arguments.verify:
         with byte_progress("verifying") as progress:
-            packing.verify(dst, src, progress)
+            packing.verify(dst, None if packed else src, progress)
+    if arguments.verify and packed:
+        with byte_progress("comparing") as progress:
+            verify_relayout(dst, src, progress)
     experts = sum(layer.experts for layer in manifest.layers)
     nbytes = sum(layer.nbytes for layer in manifest.layers) + manifest.resident.nbytes
     seconds = time.perf_counter() - start
@@ -192,16 +192,17 @@ def bench_settings(config: Config) -> "BenchSettings":
     """The bench that a configuration asks for. UsageError for what it cannot be."""
     from harness.bench.engine import TOP_K
     from harness.bench.run import PARTS, BenchSettings
+    from harness.chosen import given
 
-    choices, io = _configuration(config)
+    named = given(config)
     models = cache_folder() / "models"
     return BenchSettings(
         kernels=data_folder("kernels"),
         cache=cache_folder() / "build",
         disk=models,
         slice=Path(config.slice) if config.slice else models / "slice",
-        choices=choices,
-        io=io,
+        choices=named.choices,
+        io=named.io,
         parts=chosen_ops(config, PARTS),
         rounds=config.rounds,
         dtype=config.dtype,
@@ -213,9 +214,12 @@ def search(arguments: Namespace, config: Config) -> Result:
     """`nightforge search`."""
     from harness.display import print_summary, watch
     from harness.loop import search as run
+    from harness.propose.claude.settings import forecast
     from harness.report import write_report
 
     settings = search_settings(arguments, config)
+    if (model := settings.proposer.claude) is not None:
+        say(forecast(model, settings.candidates, settings.minutes))
     try:
         with watch(settings) as observer:
             summary = run(settings, observer)
@@ -223,9 +227,11 @@ def search(arguments: Namespace, config: Config) -> Result:
         if (settings.run / "ledger.tsv").exists():
             write_report(settings.run)
         raise
-    chart, table = write_report(settings.run)
+    chart, table = write_report(settings.run, summary.speedup)
     print_summary(summary, chart)
-    return Result(_search_fields(summary, chart, table, config), interrupted=summary.interrupted)
+    refuted = summary.confirmed.refuted if summary.confirmed else ""
+    failed = f"what was found is not there in fresh processes: {refuted}" if refuted else ""
+    return Result(_search_fields(summary, chart, table, config), failed, interrupted=summary.interrupted)
 
 
 def _search_fields(summary: "Summary", chart: Path | None, table: Path, config: Config) -> dict[str, Any]:
@@ -236,7 +242,8 @@ def _search_fields(summary: "Summary", chart: Path | None, table: Path, config: 
 def search_settings(arguments: Namespace, config: Config) -> "SearchSettings":
     """The search that a configuration asks for. UsageError for what it cannot be."""
     from harness.models import golden_folder, packed_model
-    from harness.settings import OPS, SearchSettings
+    from harness.propose.settings import ProposerSettings
+    from harness.settings import PARTS, SearchSettings
 
     if config.dtype != "float32" or config.top_k is not None or config.configuration is not None:
         raise UsageError("a search computes in float32 from the plain kernels: no dtype, top_k or configuration")
@@ -251,7 +258,8 @@ def search_settings(arguments: Namespace, config: Config) -> "SearchSettings":
         cache=cache_folder() / "build",
         golden=golden_folder(config.golden, packed.fingerprint, packed.bundled),
         target=config.target.name,
-        ops=chosen_ops(config, (*OPS, "io")),
+        proposer=ProposerSettings.given(asdict(config.proposer)),
+        ops=chosen_ops(config, PARTS),
         io=asdict(config.io),
         judge=asdict(config.judge),
         variants=config.variants,
@@ -283,6 +291,7 @@ def evaluate(arguments: Namespace, config: Config) -> Result:
     """`nightforge evaluate FILE`: beside the `configuration` option's kernels, or those that were applied."""
     from dataclasses import replace
 
+    from harness.chosen import chosen, given
     from harness.display import Stages, print_answer
     from harness.evaluate import evaluate as judge
     from harness.models import packed_model
@@ -292,11 +301,10 @@ def evaluate(arguments: Namespace, config: Config) -> Result:
         text = path.read_text(errors="replace")
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror}") from None
-    given = _configuration(config)
-    standing, io, _ = _chosen(config, given, packed_model(config.model, say).fingerprint)
+    use = chosen(config, given(config), packed_model(config.model, say).fingerprint, say)
     config.configuration = None  # a search's settings have none
-    settings = replace(search_settings(Namespace(resume=False), config), io=io)
-    answer = judge(text, path.stem, settings, standing, Stages())
+    settings = replace(search_settings(Namespace(resume=False), config), io=use.io)
+    answer = judge(text, path.stem, settings, use.choices, Stages())
     print_answer(answer)
     return Result(answer.to_json(), "" if answer.passed else f"{path.name}: {answer.stage}: {answer.reason}")
 
@@ -325,57 +333,19 @@ def _use_device(target: str) -> None:
 
 
 def _engine(config: Config) -> "tuple[Engine, PackedModel]":
-    """The engine of the `model` option with the configuration's kernels and I/O policy."""
+    """The engine of the `model` option with the configuration's kernels, I/O policy and layout."""
     from baseline.engine import Engine, IoPolicy
+    from harness.chosen import chosen, given
     from harness.models import packed_model
 
-    given = _configuration(config)  # before a model is packed: this may be what is wrong
-    IoPolicy(**given[1])
+    named = given(config)  # before a model is packed: this may be what is wrong
+    IoPolicy(**dict(named.io))  # type: ignore[arg-type]  # raises UsageError
     packed = packed_model(config.model, say)
-    choices, io, kernels = _chosen(config, given, packed.fingerprint)
-    engine = Engine.load(packed.folder, config.dtype, config.top_k)
-    engine.configure(choices, IoPolicy(**io), kernels=kernels, cache=cache_folder() / "build")
+    use = chosen(config, named, packed.fingerprint, say)
+    engine = Engine.load(use.folder(packed, say), config.dtype, config.top_k)
+    io = IoPolicy(**dict(use.io))  # type: ignore[arg-type]
+    engine.configure(use.choices, io, kernels=use.kernels, cache=cache_folder() / "build")
     return engine, packed
-
-
-def _chosen(
-    config: Config, given: "tuple[dict[str, Choice], dict[str, Any]]", fingerprint: str
-) -> "tuple[dict[str, Choice], dict[str, Any], Path]":
-    """The kernels, the I/O settings and the folder of the kernels: those `given`, or without a `configuration` option
-    those that were applied for the target and the model."""
-    from harness.applied import applied
-    from harness.config import Io, load_config
-
-    default = applied(config.target.name, fingerprint) if config.configuration is None else None
-    if default is None:
-        return (*given, data_folder("kernels"))
-    own: Io = config.io
-    io = asdict(own) if own != load_config([]).io else asdict(own) | dict(default.configuration.io)
-    say(f"with what was applied: {default.folder}")
-    return default.choices(), io, default.kernels
-
-
-def _configuration(config: Config) -> "tuple[dict[str, Choice], dict[str, Any]]":
-    """The kernels and the I/O settings of the `configuration` option; without one, MLX's own ops and `io`."""
-    from baseline.variant import SUFFIXES, Choice, parse_variant
-    from harness.candidate import Candidate
-
-    if config.configuration in (None, MLX):
-        return {}, asdict(config.io)
-    path = Path(config.configuration)
-    try:
-        chosen = Candidate.from_json(json.loads(path.read_text())).configuration
-    except OSError as error:
-        raise UsageError(f"configuration {path} cannot be read: {error.strerror}") from None
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise UsageError(f"configuration {path} is not a candidate.json of a search") from None
-    target = config.target.name
-    sources = {
-        op: data_folder("kernels") / op / target / f"{spec.variant}{SUFFIXES[target]}"
-        for op, spec in chosen.kernels.items()
-    }
-    choices = {op: Choice(parse_variant(sources[op]), spec.tunables) for op, spec in chosen.kernels.items()}
-    return choices, asdict(config.io) | dict(chosen.io)
 
 
 def _prompt_tokens(tokenizer: Any, prompt: str) -> list[int]:

@@ -39,11 +39,28 @@ class Named:
 
 
 @dataclass
+class Proposer:
+    """A file of conf/proposer: None for what the chosen one has no use for."""
+
+    name: str = ""
+    model: str | None = None
+    base_url: str | None = None
+    paper: str | None = None
+    max_usd: float | None = None
+    max_tokens: int | None = None
+    repairs: int | None = None
+    patience_s: float | None = None
+    batch: bool | None = None
+    folder: str | None = None
+    record: str | None = None
+
+
+@dataclass
 class Config:
     """Types of conf/config.yaml, which says what each option means; the values are there."""
 
     target: Named = field(default_factory=Named)
-    proposer: Named = field(default_factory=Named)
+    proposer: Proposer = field(default_factory=Proposer)
     io: Io = field(default_factory=Io)
     judge: Judge = field(default_factory=Judge)
     model: str = ""
@@ -73,7 +90,8 @@ class Config:
 
 # Lines of a message that say where in Hydra it went wrong.
 DETAILS = ("full_key", "object_type", "reference_type", "Config search", "provider=", "See http")
-TEXT = ("prompt", "model", "golden", "configuration", "run", "slice", "out")
+OF_PROPOSER = ("proposer.base_url", "proposer.paper", "proposer.folder", "proposer.record")
+TEXT = ("prompt", "model", "golden", "configuration", "run", "slice", "out", *OF_PROPOSER)
 DTYPES = ("float32", "bfloat16", "float16")
 
 
@@ -109,7 +127,8 @@ def load_config(overrides: Sequence[str]) -> Config:
     except (HydraException, OmegaConfBaseException) as error:
         raise UsageError(_explain(error, overrides)) from None
     for name, value in text.items():
-        setattr(config, name, None if value == "null" else value)
+        *group, key = name.split(".")
+        setattr(getattr(config, group[0]) if group else config, key, None if value == "null" else value)
     return _checked(config)
 
 

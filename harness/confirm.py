@@ -13,10 +13,10 @@ from harness.cache_state import CacheUse
 from harness.candidate import Candidate, Speedup
 from harness.contest import ContestPlan
 from harness.judge import Judge
-from harness.keep import MOST_BLOCKS
 from harness.measure import EnginePlan
+from harness.model_use import ModelUse
 
-BENCH = ContestPlan(blocks=(12, MOST_BLOCKS), budget_s=4.0)
+BENCH = ContestPlan(budget_s=2.0, apart=True)
 # The whole golden record takes minutes on a slow machine.
 ENGINE = EnginePlan(blocks=(12, 30), tokens=16, apart=True, timeout_s=1800.0)
 
@@ -26,7 +26,7 @@ class Confirmed:
     """The champion against the seed: each changed op alone, and decode tokens/s of the whole engine.
 
     apart: the two engines were processes of their own; False where memory holds only one. disturbed: blocks, of all
-    that count, during which the machine was, by what disturbed it.
+    that count, during which the machine was, by what disturbed it. decode_gains: no op changed, so decode must gain.
     """
 
     ops: Mapping[str, Speedup]
@@ -37,6 +37,16 @@ class Confirmed:
     cache_use: CacheUse | None = None
     apart: bool = False
     disturbed: Mapping[str, int] = field(default_factory=dict)
+    decode_gains: bool = False
+
+    @property
+    def refuted(self) -> str:
+        """Which of the gains that a search found are not there in fresh processes; '' when all are. The first
+        measurement of a winner is the luckiest one."""
+        lost = [f"{op} {found.text()}" for op, found in self.ops.items() if found.low <= 1]
+        if self.engine.high < 1 or (self.decode_gains and self.engine.low <= 1):
+            lost.append(f"decode {self.engine.text()}")
+        return ", ".join(lost)
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> "Confirmed":
@@ -56,6 +66,7 @@ class Summary:
         confirmation, or could not measure.
     unmeasured: candidates that are right and clean and wait for a machine that can time them.
     costs: seconds by what they were spent on (`harness.costs`). noise: the A/A runs (`harness.aa`).
+    language_model: what was taken of it, `ModelUse()` where none was asked.
     next: the command that goes on with the search, and where; '' when it is complete.
     """
 
@@ -72,17 +83,20 @@ class Summary:
     seconds: float
     costs: Mapping[str, float] = field(default_factory=dict)
     noise: Sequence[Mapping[str, Any]] = ()
-    cost_usd: float = 0.0
+    language_model: ModelUse = field(default_factory=ModelUse)
 
     def to_json(self) -> dict[str, Any]:
-        """The summary as JSON types."""
-        return {**asdict(self), "run": str(self.run)}
+        """The summary as JSON types; cost_usd and usd_per_percent: dollars, in all and for each confirmed 1 %."""
+        took = self.language_model
+        dollars = {"cost_usd": took.usd, "usd_per_percent": took.usd_per_percent(self.speedup)}
+        tokens = asdict(took) | {"cached_share": took.cached_share}
+        return {**asdict(self), "run": str(self.run), "language_model": tokens, **dollars}
 
 
 def confirm(judge: Judge, champion: Candidate, seed: Candidate, folder: Path) -> Confirmed:
     """Benches each op that the champion changed, and runs the whole golden record and a decode in the engine.
 
-    CheckError when the champion fails, or answers wrongly, this time.
+    CheckError when the champion fails, or answers wrongly, this time; that a gain is gone is in what it returns.
     """
     ops, disturbed = dict[str, Speedup](), Counter[str]()
     for op, spec in champion.configuration.kernels.items():
@@ -103,7 +117,7 @@ def confirm(judge: Judge, champion: Candidate, seed: Candidate, folder: Path) ->
         raise CheckError(f"champion {champion.id} did not confirm: engine {_reason(result.failure)}")
     speeds = [float(np.median(arm)) for arm in (result.champion_tokens_per_s, result.candidate_tokens_per_s)]
     disturbed.update(result.disturbed)
-    where = result.max_kl, result.cache_use, result.apart, dict(disturbed)
+    where = result.max_kl, result.cache_use, result.apart, dict(disturbed), champion.id != seed.id and not ops
     return Confirmed(ops, result.speedup, speeds[0], speeds[1], *where)
 
 

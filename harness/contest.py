@@ -3,8 +3,9 @@
 import math
 import secrets
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 
@@ -16,6 +17,7 @@ from baseline.samples import sample_inputs
 from harness.blocks import CANDIDATE, CHAMPION, Blocks, measure
 from harness.build import OpLibrary
 from harness.candidate import Benched, Failure, Status
+from harness.clocks import disagreement, hidden_s
 from harness.contestant import Contestant, Repetition
 from harness.conversation import Ended
 from harness.keep import LEAST_BLOCKS, MOST_BLOCKS, speedup
@@ -28,15 +30,18 @@ REPETITION_S = 0.01  # of the quicker arm at least: a hundred times what asking 
 LONGEST_S = 0.1  # of the slower arm at most
 PAIRS = 3  # of processes in which a candidate that would be kept wins or does not
 CHECKED = 2  # of the timed repetitions, drawn by lot, whose results are compared: the oracle is slow
-HIDDEN_SHARE, HIDDEN_S = 0.25, 2e-3  # how far an honest process's clock may be from the parent's
 
 
 @dataclass(frozen=True)
 class ContestPlan:
-    """How many ABBA blocks at least and at most, and the seconds after which no other one begins."""
+    """How many ABBA blocks at least and at most, and the seconds after which no other one begins.
+
+    apart: in pairs of processes alone, so many blocks in each. No code of one arm is then near the other's.
+    """
 
     blocks: tuple[int, int] = (LEAST_BLOCKS, MOST_BLOCKS)
     budget_s: float = 4.0
+    apart: bool = False
 
 
 APART = ContestPlan(budget_s=1.0)
@@ -44,10 +49,12 @@ APART = ContestPlan(budget_s=1.0)
 
 @dataclass(frozen=True)
 class Samples:
-    """The repetitions of both arms, each of so many launches."""
+    """The repetitions of both arms, each of so many launches. ratios: the log-ratios of the blocks, by pair of
+    processes where there were several."""
 
     launches: int
     blocks: Blocks[Repetition]
+    ratios: tuple[Sequence[float], ...] = ()
 
     def seconds(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Of one launch, on the parent's clock."""
@@ -55,12 +62,25 @@ class Samples:
         champion, candidate = (tuple(r.seconds / self.launches for r in arm) for arm in arms)
         return champion, candidate
 
-    def hidden_s(self) -> float:
-        """Seconds of a repetition that the candidate's process does not tell of, beyond those that the champion's does
-        not: asking and answering take some."""
-        arms = self.blocks.champion, self.blocks.candidate
-        old, new = (median(r.seconds - r.own_seconds for r in arm) for arm in arms)
-        return new - old
+    def of_one(self) -> Blocks[Repetition]:
+        """The same blocks, as if each repetition had been one launch."""
+        champion, candidate = (
+            [Repetition(r.seconds / self.launches, r.own_seconds / self.launches) for r in arm]
+            for arm in (self.blocks.champion, self.blocks.candidate)
+        )
+        return replace(self.blocks, champion=champion, candidate=candidate)
+
+
+def pooled(pairs: Sequence[Samples]) -> Samples:
+    """The samples of several pairs of processes together."""
+    together = Blocks[Repetition]()
+    for blocks in (samples.of_one() for samples in pairs):
+        together.champion += blocks.champion
+        together.candidate += blocks.candidate
+        together.champion_first += blocks.champion_first
+        together.again = Counter(together.again) + Counter(blocks.again)
+        together.disturbed = Counter(together.disturbed) + Counter(blocks.disturbed)
+    return Samples(1, together, tuple(samples.blocks.ratios() for samples in pairs))
 
 
 def bench_inputs(library: OpLibrary, file: Path) -> None:
@@ -107,11 +127,7 @@ class Contest:
         started = time.perf_counter()
         samples, failure = None, None
         try:
-            with Contestant(self._arms(), self.inputs, self.folder, self.timeout_s) as both:
-                samples, failure = self._meet({CHAMPION: both, CANDIDATE: both}, self.plan)
-            together = speedup(samples.blocks.ratios())
-            if failure is None and together.low > 1 + self.min_gain:
-                failure = self._apart(together.value)
+            samples, failure = self._pairs(self.plan) if self.plan.apart else self._together()
         except Ended as end:
             if CANDIDATE not in end.who:
                 raise CheckError(f"the champion's {self.champion.choice.variant.name} {end.result.reason}") from None
@@ -121,6 +137,15 @@ class Contest:
     def _arms(self) -> dict[str, OpLibrary]:
         return {CHAMPION: self.champion, CANDIDATE: self.candidate}
 
+    def _together(self) -> tuple[Samples, Failure | None]:
+        """Both in one process; who wins there must win apart too."""
+        with Contestant(self._arms(), self.inputs, self.folder, self.timeout_s) as both:
+            samples, failure = self._meet({CHAMPION: both, CANDIDATE: both}, self.plan)
+        together = speedup(samples.blocks.ratios())
+        if failure is None and together.low > 1 + self.min_gain:
+            failure = self._apart(together.value)
+        return samples, failure
+
     def _apart(self, together: float) -> Failure | None:
         """Several times with each arm in a new process of its own: why the candidate does not win there as well.
 
@@ -128,6 +153,18 @@ class Contest:
         that was slowed down is as fast as ever by itself. And a gain is shown by all blocks, lest the machine's noise,
         or a process that lies better in memory, be one.
         """
+        samples, failure = self._pairs(APART)
+        if failure is not None:
+            return failure
+        values, least = [speedup(ratios).value for ratios in samples.ratios], speedup(samples.blocks.ratios()).low
+        if median(values) > max(math.sqrt(together), 1 + self.min_gain) and least > 1:
+            return None
+        shown = ", ".join(f"{value:.3f}x" for value in values)
+        reason = f"no gain in a process of its own: {shown}, at least {least:.3f}x, where {together:.3f}x was claimed"
+        return Failure(Status.DISCARDED, reason)
+
+    def _pairs(self, plan: ContestPlan) -> tuple[Samples, Failure | None]:
+        """The arms in a new process each, PAIRS times. What is wrong with one ends it."""
         pairs = []
         for _ in range(PAIRS):
             processes = {
@@ -135,17 +172,11 @@ class Contest:
                 CANDIDATE: Contestant({CANDIDATE: self.candidate}, self.inputs, self.folder, self.timeout_s),
             }
             with processes[CHAMPION], processes[CANDIDATE]:
-                samples, failure = self._meet(processes, APART)
+                samples, failure = self._meet(processes, plan)
+            pairs.append(samples)
             if failure is not None:
-                return failure
-            pairs.append(samples.blocks.ratios())
-        values = [speedup(ratios).value for ratios in pairs]
-        least = speedup([ratio for ratios in pairs for ratio in ratios]).low
-        if median(values) > math.sqrt(together) and least > 1:
-            return None
-        shown = ", ".join(f"{value:.3f}x" for value in values)
-        reason = f"no gain in a process of its own: {shown}, at least {least:.3f}x, where {together:.3f}x was claimed"
-        return Failure(Status.DISCARDED, reason)
+                break
+        return pooled(pairs), failure
 
     def _meet(self, processes: Mapping[str, Contestant], plan: ContestPlan) -> tuple[Samples, Failure | None]:
         """The samples, and what is wrong with the candidate's part in them."""
@@ -155,7 +186,7 @@ class Contest:
         match = Match(processes, check)
         samples = Samples(match.launches, measure(match.timed, plan.blocks, plan.budget_s, self.min_gain))
         too_fast = self.floor.failure(median(samples.seconds()[1]))
-        return samples, _hidden(samples) or match.verdict() or too_fast
+        return samples, disagreement(samples.blocks) or match.verdict() or too_fast
 
 
 class Match:
@@ -199,18 +230,9 @@ class Match:
         return self._processes[arm].run(arm), activations
 
 
-def _hidden(samples: Samples) -> Failure | None:
-    """What is wrong when the candidate's process tells of other times than passed."""
-    usual, hidden = median(r.seconds for r in samples.blocks.candidate), samples.hidden_s()
-    if hidden <= HIDDEN_SHARE * usual + HIDDEN_S:
-        return None
-    reason = f"its process's clock is {1e3 * hidden:.1f} ms short of the {1e3 * usual:.1f} ms that passed"
-    return Failure(Status.DISHONEST, reason)
-
-
 def _benched(samples: Samples | None, failure: Failure | None, seconds: float) -> Benched:
     if samples is None:
         return Benched(False, (), (), None, seconds, failure)
-    blocks, hidden = samples.blocks, samples.hidden_s()
+    blocks, hidden = samples.blocks, hidden_s(samples.blocks)
     measured, order, machine = speedup(blocks.ratios()), tuple(blocks.champion_first), (blocks.again, blocks.disturbed)
     return Benched(True, *samples.seconds(), measured, seconds, failure, order, hidden, *machine)

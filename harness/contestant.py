@@ -7,7 +7,6 @@ cannot look at them, and has stopped before the clock does. What lies in the slo
 
 import os
 import sys
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,47 +34,40 @@ class Contestant(Conversation):
     def __init__(self, arms: Mapping[str, OpLibrary], inputs: Path, folder: Path, timeout_s: float) -> None:
         """inputs: the file of what all copies begin with, at the contract's bench shape. See `Conversation`."""
         library = next(iter(arms.values()))
-        self._native, self._outputs = library.backend.native, [t.name for t in library.contract.outputs]
+        self._outputs = [tensor.name for tensor in library.contract.outputs]
         self.slots = Slots.new(fields(library.contract))
-        super().__init__(_job(arms, inputs, self.slots), tuple(arms), folder, timeout_s, (self.slots.descriptor,))
+        passed = (self.slots.descriptor,), library.backend.native
+        super().__init__(_job(arms, inputs, self.slots), tuple(arms), folder, timeout_s, *passed)
         os.close(self.slots.descriptor)
 
     def prepare(self, arm: str, activations: Mapping[str, Array]) -> None:
         """Makes an arm's next launches ready, one for each of `activations`: [launches, ...] by name, at most as many
         as there are slots."""
         launches = len(next(iter(activations.values())))
-        if self._native:
+        if self.native:
             self.ask("prepare", arm=arm, launches=launches)
-            self.stop()
-            self.stand()
         for name, values in activations.items():
             self.slots.arrays[name][:launches] = values
         for name in self._outputs:
             poison(self.slots.arrays[name][:launches])
-        if not self._native:  # MLX's arrays are copies of what lies in the slots
+        if not self.native:  # MLX's arrays are copies of what lies in the slots
             self.ask("prepare", arm=arm, launches=launches)
 
     def run(self, arm: str) -> Repetition:
         """Launches what was prepared. Native code stands until it is asked again."""
-        started = time.perf_counter()
-        answer = self.ask("run", arm=arm)
-        if self._native:
-            self.stop()
-        seconds = time.perf_counter() - started
-        if self._native:
-            self.stand()
+        answer, seconds = self.clocked("run", arm=arm)
         return Repetition(seconds, number(answer.get("seconds")))
 
     def left(self, launches: int) -> dict[str, Array]:
         """The outputs of so many launches, [launches, ...] by name, as they lie in the slots: those of native code."""
-        return {name: self.slots.arrays[name][:launches] for name in self._outputs if self._native}
+        return {name: self.slots.arrays[name][:launches] for name in self._outputs if self.native}
 
     def collect(self, arm: str, number: int) -> tuple[dict[str, Array], dict[str, Any]]:
         """Copies of the outputs of a launch; and what its process, which then goes on, says are the hashes of those of
         its inputs that lie in no slot, by name."""
         made = self._copies(number)
         hashes = self.ask("collect", arm=arm, number=number).get("hashes")
-        return made if self._native else self._copies(number), hashes if isinstance(hashes, dict) else {}
+        return made if self.native else self._copies(number), hashes if isinstance(hashes, dict) else {}
 
     def _copies(self, number: int) -> dict[str, Array]:
         return {name: self.slots.arrays[name][number].copy() for name in self._outputs}

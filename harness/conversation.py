@@ -48,10 +48,13 @@ class Conversation:
         folder: Path,
         timeout_s: float,
         descriptors: Sequence[int] = (),
+        native: bool = False,
     ) -> None:
         """Starts the child in `folder`; `ready` waits for it. `timeout_s` is for each answer; the child inherits the
-        `descriptors`."""
+        `descriptors`. native: its code may do as it likes, so it stands whenever nothing is asked of it: it neither
+        works ahead nor takes time from another that is measured."""
         self.kind, self.who, self.folder, self.timeout_s = str(job["kind"]), who, folder, timeout_s
+        self.native = native
         self._started = time.perf_counter()
         self._process = start_child(job, folder, timeout_s, talk=True, descriptors=descriptors)
         self._number, self._unread, self._stands = 0, b"", False
@@ -69,19 +72,32 @@ class Conversation:
     def ready(self) -> None:
         """Waits until the candidate's code is loaded. Raises `Ended`, as all that follow, when the child has ended."""
         self._answer()
+        if self.native:
+            self.stop()
+            self.stand()
 
     def ask(self, what: str, **arguments: Any) -> dict[str, Any]:
-        """Has the child do something, and waits for what it says. One that stands goes on."""
+        """Has the child do something, and waits for what it says."""
+        return self.clocked(what, **arguments)[0]
+
+    def clocked(self, what: str, **arguments: Any) -> tuple[dict[str, Any], float]:
+        """As `ask`, with the seconds that passed on this process's clock until a child of native code was stopped."""
         self._number += 1
         line = json.dumps({"do": what, "with": arguments, "number": self._number}, allow_nan=False) + "\n"
+        started = time.perf_counter()
         self._tell(line.encode())
         if self._stands:
             self._signal(signal.SIGCONT)
             self._stands = False
         answer = self._answer()
+        if self.native:
+            self.stop()
+        seconds = time.perf_counter() - started
         if answer.get("number") != self._number:
             raise self._unasked()
-        return answer
+        if self.native:
+            self.stand()
+        return answer, seconds
 
     def _tell(self, line: bytes) -> None:
         """Sends a line, shorter than what a pipe takes at once. A child that answers without listening fills it up."""
@@ -98,8 +114,8 @@ class Conversation:
         return Ended(self.who, ChildResult(ChildStatus.ERROR, 0.0, stderr=UNASKED))
 
     def stop(self) -> None:
-        """Stops the child, until it is asked again: its threads that run are interrupted at once, on every core, and no
-        other one goes on. `stand` waits until all have taken notice, which takes those long that get no core."""
+        """Stops the child, until it is asked something: its threads that run are interrupted at once, on all cores, and
+        no other one goes on. `stand` waits until all have taken notice, which takes those long that get no core."""
         self._signal(signal.SIGSTOP)
 
     def stand(self) -> None:

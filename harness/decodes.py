@@ -1,6 +1,8 @@
-"""Decodes of champion and candidate in turn, on the parent's clock, each in a known state of the page cache."""
+"""Decodes of champion and candidate in turn, on the parent's clock, each in a known state of the page cache.
 
-import time
+A process of native code stands but for the time that the clock runs, as in `harness.contestant`.
+"""
+
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,11 +12,17 @@ from baseline.manifest import load_manifest
 from baseline.probe import memory_bytes
 from harness.blocks import CANDIDATE, CHAMPION, Blocks, measure
 from harness.cache_state import COLD, WARM, CacheUse, disk_bytes, drop, warm
+from harness.candidate import Failure
+from harness.clocks import disagreement
 from harness.contestant import number
 from harness.conversation import Conversation
+from harness.decode_check import Said, Text, Texts, check
 
 if TYPE_CHECKING:
     from harness.measure import EnginePlan
+
+Job = Mapping[str, Any]
+"""What a process gets that runs arms of the engine: see `harness.engine_job`."""
 
 ENGINE_BYTES = 1 << 30  # of an engine's memory beside the resident weights, generously
 MEMORY_SHARE = 0.5  # of the machine's memory for two engines: the page cache holds the experts
@@ -22,11 +30,15 @@ MEMORY_SHARE = 0.5  # of the machine's memory for two engines: the page cache ho
 
 @dataclass(frozen=True)
 class Decode:
-    """Seconds on this process's clock, bytes of experts read, and bytes that came from disks (None: not known)."""
+    """Seconds on this process's clock and on that of the engine's, bytes of experts read, and bytes that came from
+    disks (None: not known). said: what came after the text, () where the answer held none."""
 
     seconds: float
+    own_seconds: float
     read_bytes: float
     disk_bytes: int | None
+    text: Text
+    said: tuple[Said, ...]
 
 
 @dataclass(frozen=True)
@@ -54,32 +66,65 @@ class Timed:
 
 @dataclass(frozen=True)
 class Decodes:
-    """The decodes of two arms, in one child (`harness.engine_job`) or in two. `files`: those of the experts."""
+    """How both arms decode. `files`: those of each arm's experts."""
 
-    children: Mapping[str, Conversation]
-    files: Sequence[Path]
+    files: Mapping[str, Sequence[Path]]
+    texts: Texts
     plan: "EnginePlan"
 
-    def run(self) -> Timed:
-        """See `harness.blocks`; each arm decodes once before."""
-        for arm in (CHAMPION, CANDIDATE):
-            self._decode(arm)
-        plan = self.plan
-        return Timed(plan.tokens, plan.state, measure(self._decode, plan.blocks, plan.budget_s, plan.gain))
+    def run(self, children: Mapping[str, Conversation]) -> Timed:
+        """The decodes of the arms in one child (`harness.engine_job`) or in two: see `harness.blocks`. Each arm decodes
+        once before."""
 
-    def _decode(self, arm: str) -> Decode:
-        child = self.children[arm]
+        def once(arm: str) -> Decode:
+            return self._decode(children[arm], arm)
+
+        for arm in (CHAMPION, CANDIDATE):
+            once(arm)
+        plan = self.plan
+        return Timed(plan.tokens, plan.state, measure(once, plan.blocks, plan.budget_s, plan.gain))
+
+    def apart(
+        self, jobs: Mapping[str, Job], folder: Path, timeout_s: float, tie: float
+    ) -> tuple[Timed, Failure | None]:
+        """The decodes of each arm of an engine's `jobs` in a new process, and what is wrong with the candidate's.
+
+        No code of the candidate is then where the champion runs, and could slow it down. Both engines are held at once,
+        for the arms to take turns: `fit_twice` says whether they can be.
+        """
+        children = {arm: in_new_process(jobs, arm, folder, timeout_s) for arm in (CHAMPION, CANDIDATE)}
+        with children[CHAMPION], children[CANDIDATE]:
+            for child in children.values():
+                child.ready()
+            timed = self.run(children)
+            return timed, judge(timed, children[CHAMPION], tie)
+
+    def _decode(self, child: Conversation, arm: str) -> Decode:
+        text, tokens = self.texts.draw(), self.plan.tokens
         if self.plan.state == WARM:
-            warm(self.files)
-        child.ask("start", arm=arm)
+            warm(self.files[arm])
+        child.ask("start", arm=arm, prompt=text.prompt)
         if self.plan.state == COLD:
-            drop(self.files)
-        before, started = disk_bytes(child.pid), time.perf_counter()
-        said = child.ask("decode", tokens=self.plan.tokens)
-        seconds, after = time.perf_counter() - started, disk_bytes(child.pid)
+            drop(self.files[arm])
+        before = disk_bytes(child.pid)
+        answer, seconds = child.clocked("decode", first=text.first, tokens=tokens)
+        after = disk_bytes(child.pid)
         child.ask("rest")
         disk = after - before if before is not None and after is not None else None
-        return Decode(seconds, number(said.get("read_bytes")), disk)
+        numbers = seconds, number(answer.get("seconds")), number(answer.get("read_bytes"))
+        return Decode(*numbers, disk, text, self.texts.said(answer.get("said"), tokens))
+
+
+def judge(timed: Timed, scorer: Conversation, tie: float) -> Failure | None:
+    """What is wrong with the candidate's decodes: see `harness.clocks` and `harness.decode_check`."""
+    return disagreement(timed.blocks) or check(timed.blocks.candidate, scorer, tie)
+
+
+def judge_anew(timed: Timed, jobs: Mapping[str, Job], folder: Path, timeout_s: float, tie: float) -> Failure | None:
+    """As `judge`, where no process is left that never held the candidate's code."""
+    with in_new_process(jobs, CHAMPION, folder, timeout_s) as scorer:
+        scorer.ready()
+        return judge(timed, scorer, tie)
 
 
 def fit_twice(packed: Path) -> bool:
@@ -87,20 +132,14 @@ def fit_twice(packed: Path) -> bool:
     return 2 * (load_manifest(packed).resident.nbytes + ENGINE_BYTES) <= MEMORY_SHARE * memory_bytes()
 
 
-def apart(job: Mapping[str, Any], folder: Path, timeout_s: float, files: Sequence[Path], plan: "EnginePlan") -> Timed:
-    """The decodes of the two arms of an engine's job, each in a new process of its own.
-
-    No code of the candidate is then where the champion runs, and could slow it down. Both engines are held at once,
-    for the arms to take turns: `fit_twice` says whether they can be.
-    """
-    children = {arm: _alone(job, arm, folder, timeout_s) for arm in (CHAMPION, CANDIDATE)}
-    with children[CHAMPION], children[CANDIDATE]:
-        for child in children.values():
-            child.ready()
-        return Decodes(children, files, plan).run()
-
-
-def _alone(job: Mapping[str, Any], arm: str, folder: Path, timeout_s: float) -> Conversation:
+def in_new_process(jobs: Mapping[str, Job], arm: str, folder: Path, timeout_s: float) -> Conversation:
+    """A new process of an arm's job without the other arm: none of its code is there."""
     home = folder / arm
     home.mkdir(exist_ok=True)
-    return Conversation({**job, "arms": {arm: job["arms"][arm]}}, (arm,), home, timeout_s)
+    job = jobs[arm]
+    return engine_process({**job, "arms": {arm: job["arms"][arm]}}, home, timeout_s)
+
+
+def engine_process(job: Job, folder: Path, timeout_s: float) -> Conversation:
+    """A process of an engine's job. On a CPU its kernels are native code."""
+    return Conversation(job, tuple(job["arms"]), folder, timeout_s, native=job["device"] == "cpu")

@@ -129,7 +129,7 @@ def gain(row: Row) -> str:
 
 def title(row: Row) -> str:
     """What a row's candidate is, in a few words."""
-    return f"{row.op} {row.variant} {row.tunables}".replace('"', "").strip() if row.op else "seed: the plain kernels"
+    return f"{row.op} {row.change}".replace('"', "").strip() if row.op else "seed: the plain kernels"
 
 
 def print_summary(summary: Summary, chart: Path | None) -> None:
@@ -151,6 +151,8 @@ def print_summary(summary: Summary, chart: Path | None) -> None:
         for disturbance, blocks in summary.confirmed.disturbed.items():
             out.print(f"{blocks} blocks were measured under {disturbance}, which did not end")
     out.print(costs.line(summary.costs), soft_wrap=True)
+    if summary.language_model:
+        out.print(f"language model: {summary.language_model.text(summary.speedup)}", soft_wrap=True)
     for line in left(summary):
         out.print(line, soft_wrap=True)
     out.print(f"record: {summary.run}" + (f"   chart: {chart}" if chart else ""), soft_wrap=True)
@@ -167,11 +169,9 @@ class Stages(Silent):
 def print_rerun(found: Rerun) -> None:
     """What was recorded, beside what came of it now."""
     table = Table("over the plain kernels", "recorded", "now", "99 % interval")
-    for op, recorded in found.recorded.items():
-        now = bounds(found.again[op]) if op in found.again else ("", "")
-        table.add_row(op, f"{recorded.value:.2f}x", *now)
-    if found.engine is not None:
-        table.add_row("decode, whole engine", "", *bounds(found.engine))
+    for what, recorded in found.recorded.items():
+        now = bounds(found.again[what]) if what in found.again else ("", "")
+        table.add_row(what, f"{recorded.value:.2f}x", *now)
     console().print(table)
     for note in found.notes:
         console().print(note, markup=False, soft_wrap=True)

@@ -1,7 +1,7 @@
 """The child's `engine` job: configurations of the whole engine, what they answer and how fast they decode."""
 
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Generator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,7 @@ class Arms:
 
     def __init__(self, engine: Engine, job: Mapping[str, Any]) -> None:
         self._engine, self._job = engine, job
-        self._steps: Iterator[Any] = iter(())
+        self._steps: Generator[Any, int | None, None] | None = None
 
     def answer(self, arm: str) -> dict[str, Any]:
         """Puts the job's questions to an arm, and one question again with each of its `watermarked` ops.
@@ -45,26 +45,36 @@ class Arms:
         put(self._engine, self._job["questions"], self._job["answers"])
         return {"code": show_dispatch(self._engine, self._job, arm)}
 
-    def start(self, arm: str) -> dict[str, Any]:
-        """Makes ready to decode with an arm: the prompt is read, and the first token made."""
+    def start(self, arm: str, prompt: Sequence[int]) -> dict[str, Any]:
+        """Makes ready to decode with an arm: the prompt is read."""
         configure(self._engine, self._job, arm)
-        self._steps = self._engine.steps(self._job["prompt"])
+        self._steps = self._engine.steps(prompt)
         next(self._steps)
         return {}
 
+    def decode(self, first: int, tokens: int) -> dict[str, Any]:
+        """Decodes so many tokens greedily, after `first`: [token, its logit] of each. `read_bytes`: those of experts.
+
+        This process's own clock is only compared with the parent's.
+        """
+        assert self._steps is not None, "decodes what was started"
+        before, started = self._engine.usage().read_bytes, time.perf_counter()
+        rows = [self._steps.send(first if step == 0 else None) for step in range(tokens)]
+        said = [[int(row.argmax()), float(row.max())] for row in rows]
+        seconds = time.perf_counter() - started
+        return {"said": said, "seconds": seconds, "read_bytes": self._engine.usage().read_bytes - before}
+
     def rest(self) -> dict[str, Any]:
         """Lets go of what only the last decode needs: another process may be next, and what is mapped stays cached."""
-        self._steps = iter(())
+        self._steps = None
         self._engine.configure()
         return {}
 
-    def decode(self, tokens: int) -> dict[str, Any]:
-        """Decodes greedily. This process's own clock is only reported; `read_bytes`: those of experts."""
-        before, started = self._engine.usage().read_bytes, time.perf_counter()
-        for _ in range(tokens):
-            next(self._steps)
-        seconds = time.perf_counter() - started
-        return {"seconds": seconds, "read_bytes": self._engine.usage().read_bytes - before}
+    def score(self, arm: str, read: Sequence[int], said: Sequence[int]) -> dict[str, Any]:
+        """[the highest logit, that of the token] of each token that was `said` after what was `read`."""
+        configure(self._engine, self._job, arm)
+        rows = self._engine.logits([*read, *said[:-1]])[len(read) - 1 :]
+        return {"logits": [[float(row.max()), float(row[token])] for row, token in zip(rows, said, strict=True)]}
 
 
 def show_dispatch(engine: Engine, job: Mapping[str, Any], arm: str) -> dict[str, list[str]]:

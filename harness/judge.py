@@ -9,14 +9,14 @@ from pathlib import Path
 from baseline.contract import Instance, load_contract
 from baseline.errors import CheckError
 from baseline.golden import Fingerprint, Golden, load
-from baseline.manifest import load_manifest
 from baseline.probe import memory_read
 from baseline.variant import Choice, Variant
 from harness import prepare
 from harness.aa import Watch
 from harness.build import OpLibrary, build
 from harness.candidate import (
-    IO,
+    ENGINE_PARTS,
+    LAYOUT,
     Benched,
     Built,
     Candidate,
@@ -31,6 +31,7 @@ from harness.candidate import (
     Status,
 )
 from harness.contest import Contest, ContestPlan, bench_inputs
+from harness.converted import Converted
 from harness.dispatch import Proof, prove
 from harness.keep import decide, guard
 from harness.measure import UNTIMED, EngineArm, EnginePlan, EngineSetting, run_engine
@@ -76,6 +77,7 @@ class Judge:
     observer: Observer
     scratch: Path
     golden: Golden = field(init=False)
+    model: Converted = field(init=False)
     noise: dict[tuple[str, str], dict[str, float]] = field(init=False, default_factory=dict)
     floors: dict[str, Floor] = field(init=False, default_factory=dict)
     watch: Watch = field(init=False)
@@ -84,9 +86,9 @@ class Judge:
 
     def __post_init__(self) -> None:
         """Loads the golden record. UsageError or CheckError when it, or the packed model, is not what it should be."""
-        manifest = load_manifest(self.settings.packed)
+        self.model = Converted(self.settings.packed, self.settings.cache)
         self.golden = load(self.settings.golden)
-        self.golden.fingerprint.require(Fingerprint.here(manifest.source.fingerprint, DTYPE))
+        self.golden.fingerprint.require(Fingerprint.here(self.model.manifest.source.fingerprint, DTYPE))
         self.watch = Watch(self._against_itself, self.settings.min_gain)
         self.contracts = {op: load_contract(self.settings.kernels / op) for op in self.variants}
 
@@ -107,8 +109,9 @@ class Judge:
         return Choice(self.variants[op][spec.variant], spec.tunables)
 
     def arm(self, configuration: Configuration) -> EngineArm:
-        """A configuration as the engine takes it."""
-        return EngineArm({op: self.choice(op, spec) for op, spec in configuration.kernels.items()}, configuration.io)
+        """A configuration as the engine takes it, its model converted. Raises as `Converted.folder`."""
+        choices = {op: self.choice(op, spec) for op, spec in configuration.kernels.items()}
+        return EngineArm(choices, configuration.io, self.model.folder(configuration.layout))
 
     def measure_seed(self, seed: Candidate, ops: tuple[str, ...]) -> None:
         """Measures the seed's own errors, which become every candidate's tolerance, and what no kernel can beat.
@@ -148,9 +151,13 @@ class Judge:
         return self.scratch / f"{op}.bench.npz"
 
     def evaluate(self, candidate: Candidate, champion: Candidate, folder: Path) -> Verdict:
-        """All stages for a candidate that changes one op of the champion, or its I/O policy."""
+        """All stages for a candidate that changes one op of the champion, its I/O policy or its layout."""
         verdict = Verdict()
-        if candidate.changed != IO:
+        if candidate.changed == LAYOUT:
+            self._enter(Stage.BUILD, candidate, verdict)
+            verdict.built = self.model.build(candidate.configuration.layout)
+            verdict.failure = verdict.built.failure
+        elif candidate.changed not in ENGINE_PARTS:
             self._evaluate_kernel(candidate, champion, folder, verdict)
         if verdict.failure is None:
             self._evaluate_engine(candidate, champion, folder, verdict)
@@ -222,8 +229,8 @@ class Judge:
 
     def _evaluate_engine(self, candidate: Candidate, champion: Candidate, folder: Path, verdict: Verdict) -> None:
         self._enter(Stage.ENGINE, candidate, verdict)
-        # An I/O policy must gain; a kernel that gained alone must only not slow the engine down.
-        gain = self.watch.least_gain if candidate.changed == IO else -self.settings.min_gain
+        # An I/O policy or a layout must gain; a kernel that gained alone must only not slow the engine down.
+        gain = self.watch.least_gain if candidate.changed in ENGINE_PARTS else -self.settings.min_gain
         plan = EnginePlan(gain=gain, state=self.settings.state)
         result = self.engine(candidate.configuration, champion.configuration, folder, self.golden.quick(), plan)
         verdict.engine = result
@@ -231,7 +238,7 @@ class Judge:
             verdict.stage = Stage.DISPATCH
         if result.failure is not None or result.speedup is None:
             verdict.failure = result.failure
-        elif candidate.changed == IO:
+        elif candidate.changed in ENGINE_PARTS:
             verdict.failure = self._decide(result.speedup)
         else:
             verdict.failure = guard(result.speedup, self.settings.min_gain)
@@ -250,7 +257,7 @@ class Judge:
         setting = EngineSetting(settings.packed, settings.kernels, settings.cache, device, tolerance)
         old, new = self.arm(champion), self.arm(candidate)
         changed = [op for op, spec in candidate.kernels.items() if spec != champion.kernels.get(op)]
-        proof = self._proof({op: new.choices[op] for op in changed}, prepare.instances(setting, old))
+        proof = self._proof({op: new.choices[op] for op in changed}, prepare.instances(setting.of(new), old))
         if isinstance(proof, Failure):
             return EngineResult(False, False, (), (), None, 0.0, math.inf, proof, Dispatched({}, {}, proof))
         return run_engine(old, new, golden, setting, folder, SEED_TIMEOUTS * settings.timeout_s, plan, proof)

@@ -11,7 +11,7 @@ from types import TracebackType
 import pandas as pd
 
 from baseline.errors import CheckError, UsageError
-from harness.candidate import Stage, Status
+from harness.candidate import LAYOUT, Stage, Status
 
 ESCAPES = {"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"}
 
@@ -26,11 +26,11 @@ class Row:
     status: Status
     stage: Stage  # the stage that decided
     reason: str
-    op: str  # the op whose kernel was changed, or 'io'; '' for the seed
-    variant: str
-    tunables: str  # JSON; the I/O policy for an I/O candidate
-    code: str  # hash of the code that was loaded: by the engine, where it came to that; '' for the seed and for I/O
-    speedup: float  # the op alone at the contract's bench shape; end to end for an I/O candidate
+    op: str  # the op whose kernel was changed, 'io' or 'layout'; '' for the seed
+    variant: str  # the layout's name for one of 'layout'
+    tunables: str  # JSON; the I/O policy for an I/O candidate, alignments and order for one of 'layout'
+    code: str  # hash of the code that was loaded, by the engine where it came to that; '' where no op was changed
+    speedup: float  # the op alone at the contract's bench shape; end to end where no op was changed
     speedup_low: float
     speedup_high: float
     engine_speedup: float  # decode tokens/s of the whole engine
@@ -42,6 +42,11 @@ class Row:
     engine_s: float
     seconds: float  # all stages together, the harness's own work included
     elapsed_s: float  # from the start of this search (or of its resumption) to the end of this candidate
+    model: str  # the language model that was asked; '' where none was
+    input_tokens: int  # those from its cache included
+    cached_tokens: int
+    output_tokens: int
+    usd: float  # nan: the model has no price
     hypothesis: str
 
     @property
@@ -49,9 +54,15 @@ class Row:
         """What the candidate tried, whatever stood beside it: op, variant, tunables."""
         return self.op, self.variant, self.tunables
 
+    @property
+    def change(self) -> str:
+        """Variant and tunables, or the I/O policy, for people; of a layout the name says enough."""
+        return self.variant if self.op == LAYOUT else f"{self.variant} {self.tunables}".strip()
+
 
 NAMES = tuple(f.name for f in fields(Row))
 FLOATS = frozenset(f.name for f in fields(Row) if f.type is float)
+INTEGERS = frozenset(f.name for f in fields(Row) if f.type is int)
 HEADER = "\t".join(NAMES).encode() + b"\n"
 
 
@@ -81,6 +92,7 @@ def decode(line: bytes) -> Row:
         raise ValueError(f"{len(cells)} columns, not {len(NAMES)}")
     values: dict[str, object] = dict(zip(NAMES, map(_unescape, cells), strict=True))
     values |= {name: float(str(values[name])) for name in FLOATS}
+    values |= {name: int(str(values[name])) for name in INTEGERS}
     values |= {"status": Status(str(values["status"])), "stage": Stage(str(values["stage"]))}
     return Row(**values)  # type: ignore[arg-type]
 
@@ -90,7 +102,7 @@ def load_rows(path: Path) -> list[Row]:
 
     A last line without its newline was cut by a kill and is no row. CheckError names any other line that is not one.
     """
-    if not path.exists():
+    if not path.is_file():
         return []
     header, *lines = path.read_bytes().split(b"\n")[:-1] or [HEADER[:-1]]
     if header != HEADER[:-1]:

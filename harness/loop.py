@@ -1,24 +1,27 @@
 """The search: propose, build, verify, measure, keep."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 
 from optuna.exceptions import StorageInternalError
 
 from baseline.errors import UsageError
+from baseline.layout import Layout
 from baseline.variant import PLAIN, Choice, Variant
 from harness import isolation, targets
 from harness.ahead import Ahead, Queue
-from harness.candidate import IO, Candidate, Configuration, KernelSpec, Stage, Status, identify
+from harness.candidate import ENGINE_PARTS, IO, Candidate, Configuration, KernelSpec, Stage, Status, identify
 from harness.confirm import Confirmed, Summary, confirm, headline
 from harness.costs import Laps, costs
 from harness.judge import Judge
+from harness.layouts import usable_layouts
 from harness.ledger import Ledger, Row, latest, load_rows, unmeasured
 from harness.progress import Observer, Silent
 from harness.propose.base import Proposer
-from harness.propose.mutate import Mutate
-from harness.propose.writer import Writer
+from harness.propose.claude.event import Spent
+from harness.proposers import Workshop, make
 from harness.rows import seed_row, to_row
 from harness.run_folder import RunFolder
 from harness.settings import OPS, SearchSettings
@@ -43,17 +46,18 @@ def search(settings: SearchSettings, observer: Observer | None = None) -> Summar
     parts = searchable(settings, target)
     variants = usable_variants(settings, target)
     run = RunFolder(settings)
-    shelf = Shelf(variants, target, run.kernels)
+    shelf = Shelf(variants, target, run.kernels, usable_layouts(settings))
     judge = Judge(settings, target, shelf, observer, run.scratch)
-    with Ledger(run.ledger) as ledger, run.seal.speaks_first():
+    with (
+        Ledger(run.ledger) as ledger,
+        run.seal.speaks_first(),
+        proposing(settings, run, ledger, shelf, parts) as proposer,
+    ):
         interrupted, confirmed, before = False, None, 0
         try:
             seed, champion = start(judge, run, ledger, started)
             before = len(ledger.rows)
             laps.end("opening")
-            study = Study(run.study, settings.seed)
-            study.recover(ledger.rows)
-            proposer = Mutate(study, shelf, parts, Writer(shelf, parts))
             champion = climb(judge, proposer, seed, champion, run, ledger, started)
             laps.end("search")
             run.seal.check(thoroughly=True)
@@ -62,8 +66,6 @@ def search(settings: SearchSettings, observer: Observer | None = None) -> Summar
                 confirmed = confirm(judge, champion, seed, run.scratch_of(champion.id))
                 run.seal.check(thoroughly=True)
                 laps.end("confirmation")
-        except StorageInternalError as error:  # SQLite's: a full disk, for one
-            raise UsageError(f"{run.study}: {error}") from None
         except KeyboardInterrupt:
             ledger.rows = load_rows(run.ledger)  # a row may have been written, and not been added to them
             if not ledger.rows:
@@ -72,8 +74,26 @@ def search(settings: SearchSettings, observer: Observer | None = None) -> Summar
         summary = summarise(ledger.rows, settings, target, confirmed, interrupted, time.monotonic() - started)
         spent = costs(laps, ledger.rows[before:], judge.waited_s)
         summary = replace(summary, costs=spent, noise=judge.watch.to_json())
+    summary = replace(summary, language_model=run.model_use(ledger.rows))  # with what the proposer let go of at its end
     run.write("summary.json", summary.to_json())
     return summary
+
+
+@contextmanager
+def proposing(
+    settings: SearchSettings, run: RunFolder, ledger: Ledger, shelf: Shelf, parts: Sequence[str]
+) -> Iterator[Proposer]:
+    """The proposer that the settings ask for, for as long as it is needed. UsageError for what it cannot work with."""
+    study = Study(run.study, settings.seed)
+    try:
+        study.recover(ledger.rows)
+        proposer = make(settings.proposer, Workshop(run, ledger, shelf, study, parts, settings))
+        try:
+            yield proposer
+        finally:
+            proposer.close()
+    except StorageInternalError as error:  # SQLite's: a full disk, for one
+        raise UsageError(f"{run.study}: {error}") from None
 
 
 def climb(
@@ -87,7 +107,7 @@ def climb(
 ) -> Candidate:
     """The loop itself: returns the last champion when the time, the candidates or the ideas have run out.
 
-    While a candidate is measured the kernels of the one after it are built.
+    While a candidate is measured the kernels of the one after it are built, where that one is known at once.
     """
     settings, judged = judge.settings, 0
     queue = Queue(proposer, seed, untimed(run, ledger, judge))
@@ -97,8 +117,9 @@ def climb(
             if candidate is None:
                 break
             judge.waited_s += ahead.finish()
-            ahead.start(queue.peek(champion, ledger.rows, candidate))
-            row = evaluate(judge, candidate, champion, run, ledger, started)
+            if judged + 1 != settings.candidates:
+                ahead.start(queue.peek(champion, ledger.rows, candidate))
+            row = evaluate(judge, candidate, champion, run, ledger, started, queue.spent())
             queue.observe(row)
             judged += 1
             if row.status is Status.KEPT:
@@ -108,16 +129,22 @@ def climb(
 
 
 def evaluate(
-    judge: Judge, candidate: Candidate, champion: Candidate, run: RunFolder, ledger: Ledger, started: float
+    judge: Judge,
+    candidate: Candidate,
+    champion: Candidate,
+    run: RunFolder,
+    ledger: Ledger,
+    started: float,
+    spent: Spent | None = None,
 ) -> Row:
-    """Judges one candidate and records all that was found out."""
+    """Judges one candidate and records all that was found out, and what was spent on a language model for it."""
     began = time.monotonic()
     run.record(candidate, judge.variants)
     scratch = run.scratch_of(candidate.id)
     verdict = judge.evaluate(candidate, champion, scratch)
     run.seal.check(thoroughly=verdict.status is Status.KEPT)
     run.record_verdict(candidate, verdict)
-    row = to_row(candidate, verdict, time.monotonic() - began, time.monotonic() - started)
+    row = to_row(candidate, verdict, time.monotonic() - began, time.monotonic() - started, spent)
     ledger.append(row)
     judge.observer.on_row(row)
     return row
@@ -132,9 +159,9 @@ def untimed(run: RunFolder, ledger: Ledger, judge: Judge) -> list[Candidate]:
 
 def start(judge: Judge, run: RunFolder, ledger: Ledger, started: float) -> tuple[Candidate, Candidate]:
     """The seed, shown to be sound, and the champion to begin with: the ledger's, in a new run the seed."""
-    seed = seed_candidate(judge.variants, judge.settings.io)
+    seed = seed_candidate(judge.variants, judge.settings.io, judge.model.layout)
     if ledger.rows and ledger.rows[0].id != seed.id:
-        changed = f"the ops or their {PLAIN} kernels have changed since this search began"
+        changed = f"the ops, their {PLAIN} kernels or the model's layout have changed since this search began"
         raise UsageError(f"{run.path}: {changed}; start another")
     best = ledger.champion()
     champion = run.load(best.id) if best else seed
@@ -163,17 +190,23 @@ def same_sources(candidate: Candidate, judge: Judge, run: RunFolder) -> None:
 
 
 def searchable(settings: SearchSettings, target: Target) -> tuple[str, ...]:
-    """What the search may change: an I/O policy only where it can be timed. UsageError when that leaves nothing."""
-    parts = tuple(part for part in settings.ops if target.measures or part != IO)
+    """What the search may change: an I/O policy and a layout only where they can be timed. UsageError when that leaves
+    nothing."""
+    parts = tuple(part for part in settings.ops if target.measures or part not in ENGINE_PARTS)
     if not parts:
-        raise UsageError(f"op=io with target={target.name}: an I/O policy can only be timed, on {target.elsewhere}")
+        asked = " or ".join({IO: "an I/O policy"}.get(part, "a layout") for part in settings.ops)
+        raise UsageError(
+            f"op={','.join(settings.ops)} with target={target.name}: {asked} can only be timed, on {target.elsewhere}"
+        )
     return parts
 
 
-def seed_candidate(variants: Mapping[str, Mapping[str, Variant]], io: Mapping[str, int | str]) -> Candidate:
-    """The configuration that a search starts from: the plain kernels and an I/O policy."""
+def seed_candidate(
+    variants: Mapping[str, Mapping[str, Variant]], io: Mapping[str, int | str], layout: Layout | None = None
+) -> Candidate:
+    """The configuration that a search starts from: the plain kernels, an I/O policy, and the model's layout."""
     kernels = {op: KernelSpec(PLAIN, Choice.defaults(of_op[PLAIN]).tunables) for op, of_op in variants.items()}
-    configuration = Configuration(kernels, io)
+    configuration = Configuration(kernels, io, layout)
     identity = identify(configuration, variants)
     return Candidate(identity, "", "seed", "the plain kernels", configuration, "")
 

@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,8 @@ from harness.build import first_error
 from harness.cache_state import WARM, expert_files
 from harness.candidate import Dispatched, EngineResult, Failure, Status
 from harness.conversation import Conversation, Ended
-from harness.decodes import Decodes, Timed, apart, fit_twice
+from harness.decode_check import Texts
+from harness.decodes import Decodes, Job, Timed, engine_process, fit_twice, judge_anew
 from harness.dispatch import Proof
 from harness.keep import LEAST_BLOCKS, log_ratios, speedup
 from harness.verify import STATUS
@@ -44,14 +45,16 @@ class EnginePlan:
 
 
 UNTIMED = EnginePlan(blocks=(0, 0))
+NO_ROOM = "right; to be timed where memory holds two engines, one with each layout"
 
 
 @dataclass(frozen=True)
 class EngineArm:
-    """What the engine is configured with."""
+    """What the engine is configured with. packed: the model in a layout of the arm's own; None: the setting's."""
 
     choices: Mapping[str, Choice]
     io: Mapping[str, int | str]
+    packed: Path | None = None
 
     def to_json(self) -> dict[str, Any]:
         """As the child's job wants it."""
@@ -73,6 +76,10 @@ class EngineSetting:
     device: str
     tolerance: Tolerance
 
+    def of(self, arm: EngineArm) -> "EngineSetting":
+        """The same with an arm's model."""
+        return replace(self, packed=arm.packed or self.packed)
+
 
 def run_engine(
     champion: EngineArm,
@@ -86,72 +93,130 @@ def run_engine(
 ) -> EngineResult:
     """Compares the candidate's answers with the golden ones, and times its decode against the champion's.
 
-    `proof`: the ops that are to be shown to run, none for an I/O policy (see `harness.dispatch`).
+    Arms whose models lie in other layouts run in a process each: an engine has one model.
+    `proof`: the ops that are to be shown to run, none for an I/O policy or a layout (see `harness.dispatch`).
 
     A crash, a timeout or a wrong answer is data. CheckError when the champion does not live by itself.
     """
     started = time.perf_counter()
-    answers = folder / "engine.answers.safetensors"
-    for stale in (answers, *folder.glob("dispatch.*.safetensors")):
-        stale.unlink(missing_ok=True)
-    limit_s = plan.timeout_s or timeout_s
-    job: dict[str, Any] = {
-        "kind": "engine",
-        "device": setting.device,
-        "packed": str(setting.packed.resolve()),
-        "kernels": str(setting.kernels.resolve()),
-        "cache": str(setting.cache.resolve()),
-        "arms": {CHAMPION: champion.to_json(), CANDIDATE: candidate.to_json()},
-        "prompt": list(golden.questions.prompts[0].tokens[: plan.prompt]),
-    }
-    asked = {
-        "questions": golden.questions.to_json(),
-        "answers": str(answers.resolve()),
-        "question": dispatch.question(golden.questions).to_json(),
-        "plain": str(dispatch.answers_file(folder, "").resolve()),
-        "watermarked": proof.to_json(folder),
-    }
+    arms = {CHAMPION: champion, CANDIDATE: candidate}
     try:
-        files = prepare.files(setting, (champion, candidate))
-        job |= {**files, "libraries": [*files["libraries"], *proof.libraries]}
+        result = _Stage(arms, golden, setting, folder, plan.timeout_s or timeout_s, plan, proof).run()
     except BuildError as error:
-        failure = Failure(Status.FAILED_BUILD, first_error(str(error)))
-        return EngineResult(False, False, (), (), None, time.perf_counter() - started, math.inf, failure)
-    dispatched: Dispatched | None = None
-    alone, experts = plan.apart and fit_twice(setting.packed), expert_files(setting.packed)
-
-    def end(ran: bool, failure: Failure | None, max_kl: float = math.inf, timed: Timed | None = None) -> EngineResult:
-        old, new = timed.tokens_per_s() if timed else ((), ())
-        measured = speedup(log_ratios(new, old)) if old else None  # speeds: the inverse of times
-        seconds, use = time.perf_counter() - started, timed.use() if timed else None
-        right = ran and failure is None
-        machine = (timed.blocks.again, timed.blocks.disturbed) if timed else ({}, {})
-        where = (*machine, timed is not None and alone)
-        return EngineResult(ran, right, old, new, measured, seconds, max_kl, failure, dispatched, use, *where)
-
-    try:
-        with Conversation(job | asked, (CHAMPION, CANDIDATE), folder, limit_s) as child:
-            child.ready()
-            code = child.ask("answer", arm=CANDIDATE).get("code")
-            child.fetch()
-            if proof.code:
-                dispatched = dispatch.judge(proof, code, folder, setting.tolerance)
-                if dispatched.failure is not None:
-                    return end(True, dispatched.failure)
-            try:
-                given = Answers.load(answers)
-            except ValueError as error:
-                return end(False, Failure(Status.CRASHED, f"left no answers: {error}"))
-            report = compare(golden, given, setting.tolerance)
-            if not report.ok:
-                return end(True, Failure(Status.WRONG, f"golden: {report.reason}"), report.max_kl)
-            timed = None
-            if plan.blocks[1] and not alone:
-                timed = Decodes(dict.fromkeys((CHAMPION, CANDIDATE), child), experts, plan).run()
-        if plan.blocks[1] and alone:
-            timed = apart(job, folder, limit_s, experts, plan)
-        return end(True, None, report.max_kl, timed)
+        result = _failed(Failure(Status.FAILED_BUILD, first_error(str(error))))
     except Ended as ended:
         if CANDIDATE not in ended.who:
             raise CheckError(f"the champion's configuration {ended.result.reason} in the engine") from None
-        return end(False, Failure(STATUS[ended.result.status], ended.result.reason))
+        result = _failed(Failure(STATUS[ended.result.status], ended.result.reason))
+    return replace(result, seconds=time.perf_counter() - started)
+
+
+def _failed(
+    failure: Failure, ran: bool = False, max_kl: float = math.inf, dispatched: Dispatched | None = None
+) -> EngineResult:
+    return EngineResult(ran, False, (), (), None, 0.0, max_kl, failure, dispatched)
+
+
+@dataclass(frozen=True)
+class _Stage:
+    """See `run_engine`; all that may end a child raises here."""
+
+    arms: Mapping[str, EngineArm]
+    golden: Golden
+    setting: EngineSetting
+    folder: Path
+    timeout_s: float
+    plan: EnginePlan
+    proof: Proof
+
+    def run(self) -> EngineResult:
+        differ = len({self.setting.of(arm).packed for arm in self.arms.values()}) > 1
+        alone = (differ or self.plan.apart) and fit_twice(self.setting.packed)
+        jobs, decodes, timed = self._jobs(differ), self._decodes(), None
+        for stale in (self._answers(), *self.folder.glob("dispatch.*.safetensors")):
+            stale.unlink(missing_ok=True)
+        with engine_process({**jobs[CANDIDATE], **self._asked()}, self.folder, self.timeout_s) as child:
+            child.ready()
+            result = self._answered(child)
+            if not result.right or not self.plan.blocks[1]:
+                return result
+            if differ and not alone:
+                return replace(result, failure=Failure(Status.UNMEASURED, NO_ROOM))
+            if not alone:
+                timed = decodes.run(dict.fromkeys(self.arms, child))
+        judged = self.folder, self.timeout_s, self.setting.tolerance.tie
+        timed, failure = decodes.apart(jobs, *judged) if timed is None else (timed, judge_anew(timed, jobs, *judged))
+        return _with_times(result, timed, failure, alone)
+
+    def _jobs(self, differ: bool) -> dict[str, Job]:
+        """What a process gets that is to run an arm: all arms of its model. BuildError when a kernel does not build."""
+        if differ:
+            return {name: self._job({name: arm}) for name, arm in self.arms.items()}
+        return dict.fromkeys(self.arms, self._job(self.arms))
+
+    def _job(self, arms: Mapping[str, EngineArm]) -> Job:
+        setting = self.setting.of(next(iter(arms.values())))
+        files = prepare.files(setting, arms.values())
+        return {
+            **files,
+            "libraries": [*files["libraries"], *self.proof.libraries],
+            "kind": "engine",
+            "device": setting.device,
+            "packed": str(setting.packed.resolve()),
+            "kernels": str(setting.kernels.resolve()),
+            "cache": str(setting.cache.resolve()),
+            "arms": {name: arm.to_json() for name, arm in arms.items()},
+            "prompt": list(self.golden.questions.prompts[0].tokens[: self.plan.prompt]),
+        }
+
+    def _decodes(self) -> Decodes:
+        texts = Texts.of(self.golden, self.plan.prompt)
+        files = {name: expert_files(self.setting.of(arm).packed) for name, arm in self.arms.items()}
+        return Decodes(files, texts, self.plan)
+
+    def _asked(self) -> dict[str, Any]:
+        """What is asked of the candidate, and the files for its answers."""
+        return {
+            "questions": self.golden.questions.to_json(),
+            "answers": str(self._answers().resolve()),
+            "question": dispatch.question(self.golden.questions).to_json(),
+            "plain": str(dispatch.answers_file(self.folder, "").resolve()),
+            "watermarked": self.proof.to_json(self.folder),
+        }
+
+    def _answers(self) -> Path:
+        return self.folder / "engine.answers.safetensors"
+
+    def _answered(self, child: Conversation) -> EngineResult:
+        """The candidate's answers against the golden ones, once it is shown to be what runs."""
+        code, tolerance, dispatched = child.ask("answer", arm=CANDIDATE).get("code"), self.setting.tolerance, None
+        child.fetch()
+        if self.proof.code:
+            dispatched = dispatch.judge(self.proof, code, self.folder, tolerance)
+            if dispatched.failure is not None:
+                return _failed(dispatched.failure, True, dispatched=dispatched)
+        try:
+            given = Answers.load(self._answers())
+        except ValueError as error:
+            return _failed(Failure(Status.CRASHED, f"left no answers: {error}"), dispatched=dispatched)
+        report = compare(self.golden, given, tolerance)
+        if not report.ok:
+            return _failed(Failure(Status.WRONG, f"golden: {report.reason}"), True, report.max_kl, dispatched)
+        return EngineResult(True, True, (), (), None, 0.0, report.max_kl, None, dispatched)
+
+
+def _with_times(result: EngineResult, timed: Timed, failure: Failure | None, alone: bool) -> EngineResult:
+    """A right engine's result with its decodes, and with what is wrong with them."""
+    old, new = timed.tokens_per_s()
+    return replace(
+        result,
+        right=failure is None,
+        champion_tokens_per_s=old,
+        candidate_tokens_per_s=new,
+        speedup=speedup(log_ratios(new, old)),  # speeds: the inverse of times
+        failure=failure,
+        cache_use=timed.use(),
+        again=timed.blocks.again,
+        disturbed=timed.blocks.disturbed,
+        apart=alone,
+    )

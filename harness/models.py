@@ -24,7 +24,9 @@ class PackedModel:
 
 
 def find_layout(name: str) -> Layout:
-    """A layout by its name. UsageError lists those that exist."""
+    """A layout by its name, or by its YAML file. UsageError lists those that exist."""
+    if name.endswith(".yaml"):
+        return load_layout(Path(name))
     folder = data_folder("kernels") / "layouts"
     names = sorted(path.stem for path in folder.glob("*.yaml"))
     if name not in names:

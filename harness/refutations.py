@@ -9,6 +9,7 @@ from harness.candidate import Status
 from harness.ledger import Row
 
 HOPEFUL = (Status.KEPT, Status.UNMEASURED)  # what became of a candidate that refutes nothing
+LOST = (Status.DISCARDED, Status.TOO_SLOW)  # of one that was right: its idea lost, and not only how it was written
 CONDITION = "Changed condition:"  # in a hypothesis: what is different from where the idea lost
 WORD = re.compile(r"[a-z_]+|\d+")
 
@@ -32,30 +33,47 @@ class Refuted:
 def matching(op: str, target: str, rows: Sequence[Row] = ()) -> list[Refuted]:
     """What is known to have lost for an op, or for 'io', on a target: of others, then of this run's `rows`."""
     others = [_of_prior(experiment) for experiment in _refuted(op, target)]
-    return others + [_of_run(row) for row in rows if row.op == op and row.status not in HOPEFUL]
+    return others + [of_run(row) for row in rows if row.op == op and row.status not in HOPEFUL]
 
 
-def repeats(idea: str, op: str, target: str) -> Refuted | None:
-    """The first refuted experiment of others that an idea's text repeats.
+def repeats(idea: str, op: str, target: str, rows: Sequence[Row] = ()) -> Refuted | None:
+    """The first refuted experiment of others that an idea's text repeats, else the last candidate among `rows`.
 
-    It does when every word of one of the experiment's tags is the beginning of a word of the text. A text that speaks
-    of `fma` and of `split` repeats a row with the tag `fma split`, whatever else it says.
+    It repeats an experiment when every word of one of the experiment's tags is the beginning of a word of the text: one
+    that speaks of `fma` and of `split` repeats a row with the tag `fma split`, whatever else it says. It repeats a
+    candidate that lost when both are the same words, numbers aside.
     """
     words = set(WORD.findall(idea.lower()))
     for experiment in _refuted(op, target):
         if any(all(_said(tag, words) for tag in tags) for tags in experiment.tags):
             return _of_prior(experiment)
-    return None
+    lost = (row for row in reversed(rows) if row.op == op and row.status in LOST)
+    return next((of_run(row) for row in lost if _idea(row.hypothesis) == _idea(idea) != set()), None)
 
 
-def turned_down(hypothesis: str, op: str, target: str) -> str:
+def turned_down(hypothesis: str, op: str, target: str, rows: Sequence[Row] = ()) -> str:
     """Why a proposal is refused, in one line that names what it repeats; '' when it is not, or when its hypothesis says
     what has changed since, after `CONDITION`."""
-    idea, _, condition = hypothesis.partition(CONDITION)
-    repeated = None if condition.strip() else repeats(idea, op, target)
-    if repeated is None:
+    if names_condition(hypothesis):
         return ""
+    repeated = repeats(hypothesis, op, target, rows)
+    return "" if repeated is None else objection(repeated)
+
+
+def names_condition(hypothesis: str) -> bool:
+    """Whether a hypothesis says what is different from where its idea lost."""
+    return bool(hypothesis.partition(CONDITION)[2].strip())
+
+
+def objection(repeated: Refuted) -> str:
+    """What is said to who proposes `repeated` again, in one line."""
     return f"repeats {repeated.line()}. Say in the hypothesis what is different here, after '{CONDITION}'"
+
+
+def of_run(row: Row) -> Refuted:
+    """What a candidate of this run has refuted."""
+    what = f"{row.variant} {row.tunables}".strip()
+    return Refuted(row.id, f"{what}: {row.hypothesis}", "this run", row.status.value, row.reason)
 
 
 def _refuted(op: str, target: str) -> list[Experiment]:
@@ -72,6 +90,6 @@ def _of_prior(experiment: Experiment) -> Refuted:
     return Refuted(experiment.id, experiment.idea, condition, experiment.effect, experiment.why)
 
 
-def _of_run(row: Row) -> Refuted:
-    what = f"{row.variant} {row.tunables}".strip()
-    return Refuted(row.id, f"{what}: {row.hypothesis}", "this run", row.status.value, row.reason)
+def _idea(text: str) -> set[str]:
+    """The words of a hypothesis, without numbers and without the condition that has changed."""
+    return {word for word in WORD.findall(text.partition(CONDITION)[0].lower()) if not word.isdigit()}

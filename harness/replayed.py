@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from baseline.variant import Variant
-from harness.candidate import IO, MEASURED, Candidate, Failure, Speedup, Stage, Status, changed_part
+from harness.candidate import ENGINE_PARTS, MEASURED, Candidate, Failure, Speedup, Stage, Status, changed_part
 from harness.judge import Verdict
 from harness.keep import decide
 from harness.ledger import Row
@@ -15,7 +15,7 @@ from harness.propose.replay import recorded_rows, source
 from harness.rows import to_row
 from harness.shelf import Shelf
 
-Change = tuple[str, str, str]  # op, source text and tunables (JSON); IO, '' and the policy
+Change = tuple[str, str, str]  # op, source text and tunables (JSON); 'io' or 'layout', '' and what it is
 
 
 class Record:
@@ -32,7 +32,7 @@ class Record:
         self._speeds: dict[Change, float] = {}  # over the seed
         champions: dict[str, float] = {}
         for row in recorded_rows(run):
-            change = row.op, "" if row.op == IO else source(run, row, shelf.target), row.tunables
+            change = row.op, "" if row.op in ENGINE_PARTS else source(run, row, shelf.target), row.tunables
             self._rows[change] = row
             self._speeds[change] = champions.get(row.op, 1.0) * row.speedup
             if row.status is Status.KEPT:
@@ -59,7 +59,7 @@ class Record:
             return row
         moved = Speedup(speedup, row.speedup_low * scale, row.speedup_high * scale)
         row = replace(row, speedup=moved.value, speedup_low=moved.low, speedup_high=moved.high)
-        if row.stage is Stage.ENGINE and row.op != IO and row.status is not Status.KEPT:
+        if row.stage is Stage.ENGINE and row.op not in ENGINE_PARTS and row.status is not Status.KEPT:
             return row
         failure = decide(moved, self._min_gain)
         if failure is None:
@@ -73,7 +73,7 @@ class Record:
 
     def _change(self, candidate: Candidate, part: str) -> Change:
         variant, tunables = changed_part(replace(candidate, changed=part))
-        return part, _text(self._shelf[part][variant]) if variant else "", tunables
+        return part, "" if part in ENGINE_PARTS else _text(self._shelf[part][variant]), tunables
 
 
 def _text(variant: Variant) -> str:

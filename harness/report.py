@@ -11,7 +11,9 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from baseline.errors import UsageError
 from harness.candidate import MEASURED, Status
+from harness.events import load_events
 from harness.ledger import Row, latest, load_rows, unmeasured
+from harness.model_use import model_use
 
 # Okabe and Ito's palette, which colour-blind readers can tell apart; the shapes differ too.
 GREEN, ORANGE, BLUE, PINK, SKY, GREY = "#009E73", "#D55E00", "#0072B2", "#CC79A7", "#56B4E9", "#999999"
@@ -47,10 +49,11 @@ def points(rows: Sequence[Row]) -> list[Point]:
     return made
 
 
-def write_report(run: Path) -> tuple[Path | None, Path]:
+def write_report(run: Path, speedup: float | None = None) -> tuple[Path | None, Path]:
     """Write `progress.png` and `kept.md` into a run folder. UsageError when it holds no ledger.
 
-    No chart (None) where candidates wait to be timed and none was: it would have nothing to show.
+    `speedup`: the confirmed one, None where there is none. No chart (None) where candidates wait to be timed and none
+    was: it would have nothing to show.
     """
     rows = load_rows(run / "ledger.tsv")
     if not rows:
@@ -58,13 +61,20 @@ def write_report(run: Path) -> tuple[Path | None, Path]:
     chart, table = run / "progress.png", run / "kept.md"
     made = points(rows)
     waiting = len(unmeasured(rows))
-    left = f"\nRight and clean, and not measured yet: {waiting}.\n" if waiting else ""
-    table.write_text(kept_table(made) + left)
+    table.write_text("\n".join([kept_table(made), *_notes(run, rows, speedup)]))
     if waiting and not any(point.row.status in MEASURED for point in made):
         chart.unlink(missing_ok=True)
         return None, table
     draw(made, chart)
     return chart, table
+
+
+def _notes(run: Path, rows: Sequence[Row], speedup: float | None) -> Iterator[str]:
+    """What is said below the table: what is left to time, and what was taken of a language model."""
+    if waiting := len(unmeasured(rows)):
+        yield f"Right and clean, and not measured yet: {waiting}.\n"
+    if took := model_use(rows, load_events(run / "events.jsonl")):
+        yield f"Taken of a language model: {took.text(speedup)}.\n"
 
 
 def draw(made: Sequence[Point], path: Path) -> None:
@@ -165,7 +175,7 @@ def _kept_lines(made: Sequence[Point]) -> Iterator[str]:
     for point in made:
         if point.row.status is Status.KEPT:
             row = point.row
-            kernel = _cell(f"{row.variant} {row.tunables}".strip())
+            kernel = _cell(row.change)
             interval = f"{row.speedup:.2f}x ({row.speedup_low:.2f} to {row.speedup_high:.2f})"
             gain = f"{point.speedup:.2f}x"
             yield f"| {point.number} | {row.op} | {kernel} | {interval} | {gain} | {_cell(row.hypothesis)} |"

@@ -2,18 +2,21 @@
 
 import math
 
-from harness.candidate import IO, Candidate, EngineResult, Speedup, Stage, Status, changed_part
+from harness.candidate import ENGINE_PARTS, Candidate, EngineResult, Speedup, Stage, Status, changed_part
 from harness.judge import Verdict
 from harness.ledger import Row
+from harness.propose.claude.event import Spent
 
 NOT_MEASURED = Speedup(math.nan, math.nan, math.nan)
 
 
-def to_row(candidate: Candidate, verdict: Verdict, seconds: float, elapsed_s: float) -> Row:
-    """The row of a judged candidate. The speed-up of an I/O policy is the engine's."""
+def to_row(candidate: Candidate, verdict: Verdict, seconds: float, elapsed_s: float, spent: Spent | None = None) -> Row:
+    """The row of a judged candidate. The speed-up of an I/O policy or a layout is the engine's. `spent`: on a language
+    model."""
+    spent = spent or Spent("")
     alone = verdict.benched.speedup if verdict.benched else None
     engine = verdict.engine.speedup if verdict.engine else None
-    deciding = (engine if candidate.changed == IO else alone) or NOT_MEASURED
+    deciding = (engine if candidate.changed in ENGINE_PARTS else alone) or NOT_MEASURED
     whole = engine or NOT_MEASURED
     variant, tunables = changed_part(candidate)
     return Row(
@@ -39,6 +42,11 @@ def to_row(candidate: Candidate, verdict: Verdict, seconds: float, elapsed_s: fl
         engine_s=verdict.engine.seconds if verdict.engine else 0.0,
         seconds=seconds,
         elapsed_s=elapsed_s,
+        model=spent.model,
+        input_tokens=spent.input,
+        cached_tokens=spent.cached,
+        output_tokens=spent.output,
+        usd=spent.usd,
         hypothesis=candidate.hypothesis,
     )
 
@@ -78,5 +86,10 @@ def seed_row(seed: Candidate, engine: EngineResult | None, seconds: float) -> Ro
         engine_s=engine.seconds if engine else 0.0,
         seconds=seconds,
         elapsed_s=seconds,
+        model="",
+        input_tokens=0,
+        cached_tokens=0,
+        output_tokens=0,
+        usd=0.0,
         hypothesis=seed.hypothesis,
     )

@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,10 +13,12 @@ from baseline.variant import Variant
 from harness import strict_json
 from harness.built_with import built_with
 from harness.candidate import Candidate
+from harness.events import Events
 from harness.isolation import layers
 from harness.judge import Verdict
-from harness.ledger import load_rows
+from harness.ledger import Row, load_rows
 from harness.load import watched
+from harness.model_use import ModelUse, model_use
 from harness.seal import Seal
 from harness.settings import SearchSettings, writable
 
@@ -38,6 +40,7 @@ def recorded_overrides(run: Path) -> list[str]:
         groups = [f"{group}.{name}={value}" for group in ("io", "judge") for name, value in began[group].items()]
         return [
             f"target={began['target']}",
+            *_of_proposer(began["proposer"]),
             f"op=[{','.join(began['ops'])}]",
             f"min_gain={began['min_gain']}",
             f"state={began['state']}",
@@ -46,6 +49,12 @@ def recorded_overrides(run: Path) -> list[str]:
         ]
     except (ValueError, KeyError, TypeError) as error:
         raise UsageError(f"{path}: not the record of a search ({error!r})") from error
+
+
+def _of_proposer(began: Mapping[str, Any]) -> list[str]:
+    own = began["claude"] or {name: began[name] for name in ("folder", "patience_s", "record") if began[name]}
+    values = {name: "null" if value is None else value for name, value in own.items()}
+    return [f"proposer={began['name']}", *(f"proposer.{name}={value}" for name, value in values.items())]
 
 
 def _same_search(path: Path, now: Mapping[str, Any]) -> None:
@@ -61,7 +70,8 @@ def _same_search(path: Path, now: Mapping[str, Any]) -> None:
 
 
 class RunFolder:
-    """`ledger.tsv`, `study.db`, `settings.json`, `summary.json`, `candidates/<id>/`, `kernels/<op>/`, `scratch/`."""
+    """`ledger.tsv`, `events.jsonl`, `study.db`, `settings.json`, `summary.json`, `candidates/<id>/`, `kernels/<op>/`,
+    `scratch/`."""
 
     def __init__(self, settings: SearchSettings) -> None:
         """Makes the folder. UsageError when it cannot be written, or holds a search that is not to be resumed."""
@@ -83,6 +93,7 @@ class RunFolder:
         writable(settings.cache)
         self.scratch = writable(self.path / "scratch")
         self.kernels = self.path / KERNELS
+        self.events = Events(self.path / "events.jsonl")
         self.write("settings.json", record)
         self._keep_contracts(settings)
 
@@ -125,6 +136,10 @@ class RunFolder:
         for exchanged in (*folder.glob("scratch/*.npz"), *folder.glob("scratch/*.safetensors")):
             exchanged.unlink()
 
+    def model_use(self, rows: Sequence[Row]) -> ModelUse:
+        """What this search took of a language model: its candidates (`rows`), and its events."""
+        return model_use(rows, self.events.read())
+
     def load(self, identity: str) -> Candidate:
         """A recorded candidate. CheckError when its record is missing or damaged."""
         return load_candidate(self.path, identity)
@@ -139,6 +154,9 @@ def load_candidate(run: Path, identity: str) -> Candidate:
     """A candidate of a run. CheckError when its record is missing or damaged."""
     path = candidate_folder(run, identity) / "candidate.json"
     try:
-        return Candidate.from_json(json.loads(path.read_text()))
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        candidate = Candidate.from_json(json.loads(path.read_text()))
+    except (OSError, ValueError) as error:
         raise CheckError(f"{path}: not a candidate's record ({error})") from error
+    if candidate.id != identity:
+        raise CheckError(f"{path}: the record of another candidate, {candidate.id}")
+    return candidate

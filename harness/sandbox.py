@@ -29,6 +29,9 @@ from harness import isolation
 
 # Fresh memory holds what no kernel may count on (glibc, macOS). Not where time is measured.
 UNCLEAN = {"MALLOC_PERTURB_": "165", "MallocPreScribble": "1"}
+# A new session has no terminal. On macOS, where no child is told that its parent has died, one of the same session is
+# still woken with SIGHUP if it stands then, as POSIX has it of orphaned groups; sandbox-exec keeps it off the terminal.
+OWN_GROUP: dict[str, Any] = {"process_group": 0} if sys.platform == "darwin" else {"start_new_session": True}
 TAIL_BYTES = 4000
 FREE_BYTES = 1 << 20  # with less than this a child's failure is the disk's
 # Files of a job that the child writes and the parent reads, or several of them by name.
@@ -159,8 +162,8 @@ def start_child(
             stdin=subprocess.PIPE if talk else subprocess.DEVNULL,
             stdout=subprocess.PIPE if talk else log,
             stderr=log,
-            start_new_session=True,
             pass_fds=(begun, *descriptors),
+            **OWN_GROUP,
         )
 
 

@@ -40,8 +40,8 @@ class Seal:
     def __init__(self, settings: SearchSettings) -> None:
         self.settings = settings
         self.digests = digests(settings)
-        self._stamps = _stamps(self._sealed())
-        self._model = _stamps(model_files(settings.packed))
+        self._stamps = stamps(self._sealed())
+        self._model = stamps(model_files(settings.packed))
 
     def check(self, thoroughly: bool) -> None:
         """CheckError naming what changed since the search began.
@@ -50,16 +50,16 @@ class Seal:
         model never are.
         """
         try:
-            stamps = _stamps(self._sealed())
-            now = digests(self.settings) if thoroughly or stamps != self._stamps else self.digests
-            model = _stamps([Path(path) for path, *_ in self._model])
+            sealed = stamps(self._sealed())
+            now = digests(self.settings) if thoroughly or sealed != self._stamps else self.digests
+            model = stamps([Path(path) for path, *_ in self._model])
         except OSError as error:
             raise CheckError(f"{error.filename} changed during the search: {error.strerror}") from None
         changed = [f"the {name}" for name, began in self.digests.items() if now[name] != began]
         changed += [before[0] for before, after in zip(self._model, model, strict=True) if before != after]
         if changed:
             raise CheckError(f"{changed[0]} changed during the search: what it found is in {self.settings.run}")
-        self._stamps = stamps
+        self._stamps = sealed
 
     @contextmanager
     def speaks_first(self) -> Iterator[None]:
@@ -74,7 +74,8 @@ class Seal:
         return [path for paths in sealed_files(self.settings).values() for path in paths]
 
 
-def _stamps(files: Sequence[Path]) -> Stamps:
+def stamps(files: Sequence[Path]) -> Stamps:
+    """Path, size and time of each file. OSError when one is not there."""
     return [(str(path), (stat := path.stat()).st_size, stat.st_mtime_ns) for path in files]
 
 

@@ -10,11 +10,14 @@ from baseline.policy import IoPolicy
 from baseline.tolerance import Tolerance
 from baseline.variant import PLAIN
 from harness.cache_state import STATES, WARM
+from harness.candidate import ENGINE_PARTS
 from harness.isolation import BEST, REQUIRED
+from harness.propose.settings import ProposerSettings
 from harness.tolerance import FACTOR
 
 # qmatvec first: most of a small model's time is spent there, so that later engine runs are short.
 OPS = ("qmatvec", "expert_gate_up", "expert_down", "gated_delta_step")
+PARTS = (*OPS, *ENGINE_PARTS)  # all that a search may change
 TARGETS = ("cpu", "metal")
 ALL = "all"
 DEFAULT_IO: Mapping[str, int | str] = asdict(IoPolicy())
@@ -28,15 +31,16 @@ class SearchSettings:
     run: the folder that receives the ledger, the study and the candidates.
     packed: the packed model in whose engine candidates are judged; golden: the folder of its recorded answers.
     kernels: the folder of contracts and variants; cache: that of compiled libraries.
-    ops: those whose kernels the search may change; "io" stands for the I/O policy.
+    ops: those whose kernels the search may change; "io" stands for the I/O policy, "layout" for that of the experts.
     io: the I/O policy to start from, the fields of `baseline.policy.IoPolicy`.
     judge: the limits that decide what is right, those of conf/judge.
-    variants: of `kernels` that may be chosen: "all", or "plain", those that a search starts from.
+    variants: of `kernels` that may be chosen: "all", or "plain", those that a search starts from, and no layouts.
     state: of the page cache when a decode begins, one of `harness.cache_state.STATES`.
     minutes: for the search itself; a candidate that has begun is finished, and the confirmation comes after it.
     min_gain: the least gain worth keeping, 0.02 is 2 %. timeout_s: wall time of one child process.
     candidates: ends the search after this many, whatever the time.
     sandbox: "best" confines candidates as well as this machine can, "required" refuses to search where a layer lacks.
+    proposer: who proposes candidates.
     """
 
     run: Path
@@ -45,7 +49,7 @@ class SearchSettings:
     cache: Path
     golden: Path
     target: str = "cpu"
-    ops: tuple[str, ...] = (*OPS, "io")
+    ops: tuple[str, ...] = PARTS
     io: Mapping[str, int | str] = field(default_factory=lambda: DEFAULT_IO)
     judge: Mapping[str, float] = field(default_factory=lambda: DEFAULT_JUDGE)
     variants: str = ALL
@@ -57,14 +61,14 @@ class SearchSettings:
     resume: bool = False
     candidates: int | None = None
     sandbox: str = BEST
+    proposer: ProposerSettings = field(default_factory=ProposerSettings)
 
     def __post_init__(self) -> None:
-        allowed = (*OPS, "io")
         for op in self.ops:
-            if op not in allowed:
-                raise UsageError(f"op must be among {', '.join(allowed)}, got {op!r}")
+            if op not in PARTS:
+                raise UsageError(f"op must be among {', '.join(PARTS)}, got {op!r}")
         if not self.ops:
-            raise UsageError(f"a search needs at least one op of {', '.join(allowed)}")
+            raise UsageError(f"a search needs at least one op of {', '.join(PARTS)}")
         if self.target not in TARGETS:
             raise UsageError(f"target must be {' or '.join(TARGETS)}, got {self.target!r}")
         if self.sandbox not in (BEST, REQUIRED):

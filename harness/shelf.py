@@ -1,25 +1,34 @@
-"""The variants that a search may use: those of the folder of kernels, and those that its proposers write."""
+"""What a search may use: variants and layouts of the folder of kernels, and those that its proposers write."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from baseline.contract import load_contract
 from baseline.durable import durable
 from baseline.errors import UsageError
+from baseline.layout import Layout
 from baseline.variant import PLAIN, SUFFIXES, Variant, list_variants, parse_variant
+from harness.layouts import LAYOUTS, Layouts, free_name
 from harness.settings import OPS, SearchSettings
 from harness.targets import Target
 
 
 class Shelf(Mapping[str, Mapping[str, Variant]]):
-    """Variants by op and name, those that this machine can build.
+    """Variants by op and name, those that this machine can build. `layouts` are beside them.
 
-    kernels: a folder of contracts, laid out as the folder of kernels is, to which new variants are written.
+    kernels: a folder of contracts, laid out as the folder of kernels is, to which new variants and layouts are written.
     """
 
-    def __init__(self, variants: Mapping[str, Mapping[str, Variant]], target: Target, kernels: Path) -> None:
-        """`variants` are there already. UsageError where one of `kernels` is broken."""
+    def __init__(
+        self,
+        variants: Mapping[str, Mapping[str, Variant]],
+        target: Target,
+        kernels: Path,
+        layouts: Iterable[Layout] = (),
+    ) -> None:
+        """`variants` and `layouts` are there already. UsageError where one of `kernels` is broken."""
         self.kernels, self._target = kernels, target
+        self.layouts = Layouts(kernels / LAYOUTS, layouts)
         self._variants = {op: dict(of_op) for op, of_op in variants.items()}
         for op in self._variants:
             if any((kernels / op / target.name).glob(f"*{SUFFIXES[target.name]}")):
@@ -40,7 +49,7 @@ class Shelf(Mapping[str, Mapping[str, Variant]]):
             raise UsageError(f"op is {op!r}; this search has {', '.join(self._variants)}")
         if not name.isidentifier():
             raise UsageError(f"a variant's name must be an identifier, got {name!r}")
-        path = self.kernels / op / self.target / f"{self._free(op, name)}{SUFFIXES[self.target]}"
+        path = self.kernels / op / self.target / f"{free_name(name, self._variants[op])}{SUFFIXES[self.target]}"
         path.parent.mkdir(parents=True, exist_ok=True)
         with durable(path) as partial:
             partial.write_text(text)
@@ -59,11 +68,6 @@ class Shelf(Mapping[str, Mapping[str, Variant]]):
         if not self._target.usable(variant):
             raise UsageError(f"variant {path}: this machine lacks one of {', '.join(variant.requires)}")
         return variant
-
-    def _free(self, op: str, name: str) -> str:
-        taken = self._variants[op]
-        numbered = (f"{name}_{number}" for number in range(2, len(taken) + 3))
-        return name if name not in taken else next(other for other in numbered if other not in taken)
 
     def __getitem__(self, op: str) -> Mapping[str, Variant]:
         return self._variants[op]

@@ -5,9 +5,10 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
 
 from baseline.contract import Case, Contract
 from baseline.elements import STORAGE, Array
@@ -23,7 +24,8 @@ from harness.trials import Trial, trials
 Call = tuple[Trial, dict[str, Array], Mapping[str, Any], list[dict[str, Array]], np.random.Generator]
 """A trial, its inputs, the child's report of it, its outputs, which are several where the same call
 gave others again, and what draws the columns to compare."""
-MALFORMED = (OSError, KeyError, ValueError, TypeError, IndexError, BadZipFile)  # what reading a forged result raises
+# What reading a forged result raises.
+MALFORMED = (OSError, LookupError, ValueError, TypeError, AttributeError, OverflowError, SafetensorError)
 NOISE_RUNS = 3  # runs that show the plain kernel's error
 STATUS = {
     ChildStatus.TIMEOUT: Status.TIMEOUT,
@@ -71,7 +73,7 @@ def _failure(library: OpLibrary, result: ChildResult) -> Failure | None:
     if result.payload.get("code") != library.code:
         return Failure(Status.WRONG, "the code that was loaded is not the code that was built")
     if "refused" in result.payload:
-        return Failure(Status.FAILED_BUILD, first_error(result.payload["refused"]))
+        return Failure(Status.FAILED_BUILD, first_error(str(result.payload["refused"])))
     return None
 
 
@@ -137,11 +139,11 @@ def _job(library: OpLibrary, listed: list[Trial], inputs: list[dict[str, Array]]
         }
         for i, (trial, given) in enumerate(zip(listed, inputs, strict=True))
     ]
-    files = {kind: str((folder / f"check.{kind}.npz").resolve()) for kind in ("inputs", "outputs")}
+    files = {"inputs": str((folder / "check.inputs.npz").resolve()), "outputs": str(_made(folder).resolve())}
     return {"kind": "check", "device": library.backend.device, "calls": calls, **files}
 
 
-def output_arrays(contract: Contract, case: Case) -> list[dict[str, object]]:
+def output_arrays(contract: Contract, case: Case) -> list[dict[str, Any]]:
     """Name, numpy dtype and shape of each output, as the child's jobs want them."""
     return [
         {
@@ -153,12 +155,24 @@ def output_arrays(contract: Contract, case: Case) -> list[dict[str, object]]:
     ]
 
 
+def _made(folder: Path) -> Path:
+    """The file that the child leaves. Nothing in it is code, or swells when it is read: it is a candidate's."""
+    return folder / "check.outputs.safetensors"
+
+
 def _outputs(contract: Contract, listed: list[Trial], folder: Path) -> Iterator[list[dict[str, Array]]]:
-    names = [tensor.name for tensor in contract.outputs]
-    with np.load(folder / "check.outputs.npz") as arrays:
-        for i, _ in enumerate(listed):
-            suffixes = [suffix for suffix in ("", AGAIN) if not suffix or f"{i}.{names[0]}{suffix}" in arrays.files]
-            yield [{name: arrays[f"{i}.{name}{suffix}"] for name in names} for suffix in suffixes]
+    arrays = load_file(_made(folder))
+    for i, trial in enumerate(listed):
+        wanted = output_arrays(contract, trial.case)
+        suffixes = [suffix for suffix in ("", AGAIN) if not suffix or f"{i}.{wanted[0]['name']}{suffix}" in arrays]
+        yield [{o["name"]: _sound(arrays[f"{i}.{o['name']}{suffix}"], o) for o in wanted} for suffix in suffixes]
+
+
+def _sound(array: Array, wanted: Mapping[str, Any]) -> Array:
+    """An array, if it is an output as `output_arrays` describes it."""
+    if (array.dtype.name, list(array.shape)) != (wanted["dtype"], wanted["shape"]):
+        raise ValueError(f"{wanted['name']} is {array.dtype.name} {array.shape}")
+    return array
 
 
 def _misbehaviour(given: Mapping[str, Array], report: Mapping[str, Any]) -> str | None:

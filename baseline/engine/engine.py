@@ -1,7 +1,7 @@
 """`Engine`: a packed model, loaded once, whose kernels and I/O policy can be changed at any time."""
 
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -179,8 +179,9 @@ class Engine:
         logits = np.stack(outputs)
         return Decoded([int(row.argmax()) for row in logits], logits, prefilled - start, token_s)
 
-    def steps(self, prompt: Sequence[int]) -> Iterator[np.ndarray[Any, np.dtype[np.float32]]]:
-        """The logits [vocab] after the prompt, then after each greedy token, without end."""
+    def steps(self, prompt: Sequence[int]) -> Generator[np.ndarray[Any, np.dtype[np.float32]], int | None, None]:
+        """The logits [vocab] after the prompt, then after each greedy token, without end. A token that is sent comes in
+        place of the greedy one."""
         cache = make_prompt_cache(self.model)
         head, last = list(prompt[:-1]), list(prompt[-1:])
         for start in range(0, len(head), PREFILL_STEP):
@@ -188,8 +189,9 @@ class Engine:
             mx.eval([entry.state for entry in cache])
         row = to_numpy(self.model(mx.array([last]), cache=cache)[0, -1])
         while True:
-            yield row
-            row = to_numpy(self.model(mx.array([[int(row.argmax())]]), cache=cache)[0, -1])
+            given = yield row
+            token = int(row.argmax()) if given is None else given
+            row = to_numpy(self.model(mx.array([[token]]), cache=cache)[0, -1])
 
 
 def buffer_bytes(model: nn.Module) -> int:

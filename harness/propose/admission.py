@@ -11,15 +11,19 @@ from harness.refutations import turned_down
 from harness.shelf import Shelf
 
 
+class Repetition(UsageError):
+    """A kernel that is a near-duplicate of another, or repeats a refuted idea. The message is one line."""
+
+
 def admitted(op: str, name: str, text: str, shelf: Shelf, rows: Sequence[Row]) -> Variant:
     """The variant with this text: the shelf's own, or else a new one, put there.
 
-    UsageError, in one line, when it is no sound variant, a near-duplicate of another, or repeats a refuted idea.
+    UsageError, in one line, when it is no sound variant; `Repetition` when it need not be tried.
     """
     if (same := shelved(op, text, shelf)) is not None:
         return same
     if refused := refusal(op, text, shelf, rows):
-        raise UsageError(refused)
+        raise Repetition(refused)
     return shelf.add(op, name, text)
 
 
@@ -38,4 +42,4 @@ def refusal(op: str, text: str, shelf: Shelf, rows: Sequence[Row]) -> str:
     if (found := twin(text, others)) is not None:
         return found.line()
     header, _ = split(text)
-    return turned_down(str(header.get("hypothesis", "")), op, shelf.target)
+    return turned_down(str(header.get("hypothesis", "")), op, shelf.target, rows)

@@ -1,11 +1,13 @@
-"""What every proposer is: two methods."""
+"""What every proposer is."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from harness.candidate import Candidate, KernelSpec
+from baseline.layout import Layout
+from harness.candidate import LAYOUT, Candidate, KernelSpec, written_layout
 from harness.ledger import Row
+from harness.propose.claude.event import Spent
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,13 @@ class History:
         known = {c.configuration.kernels[op].written() for c in (self.seed, self.champion, *self.pending)}
         return spec.written() in known or (op, *spec.written()) in {row.kernel for row in self.rows}
 
+    def knows_layout(self, layout: Layout) -> bool:
+        """Whether a layout was tried, or is about to be, whatever it was called and stood beside."""
+        known = [c.configuration.layout for c in (self.seed, self.champion, *self.pending)]
+        content = written_layout(layout)[1]
+        tried = any(row.op == LAYOUT and row.tunables == content for row in self.rows)
+        return tried or any(other is not None and other.lies_as(layout) for other in known)
+
 
 class Proposer(ABC):
     """Proposes candidates, and learns what became of them."""
@@ -46,3 +55,15 @@ class Proposer(ABC):
     @abstractmethod
     def withdraw(self, candidate: Candidate) -> None:
         """Is told that a candidate that it proposed will not be judged."""
+
+    @property
+    def at_once(self) -> bool:
+        """Whether it proposes without waiting for anybody. Who waits is asked only when nothing is to be measured."""
+        return True
+
+    def spent(self, candidate: Candidate) -> Spent | None:
+        """What a candidate that it proposed took of a language model; None where none was asked."""
+        return None
+
+    def close(self) -> None:  # noqa: B027  # most hold nothing that must be let go
+        """The search is over."""

@@ -1,14 +1,17 @@
 """The moves of a search without a model: one change of one part of a configuration, among what the shelf holds."""
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from baseline.layout import Layout
 from baseline.policy import caches
 from baseline.variant import Choice, Variant
-from harness.candidate import IO, Candidate, Configuration, KernelSpec, identify
+from harness.candidate import ENGINE_PARTS, IO, LAYOUT, Candidate, Configuration, KernelSpec, identify
+from harness.layouts import Layouts
 from harness.ledger import unmeasured
 from harness.propose.base import History
+from harness.propose.parents import beside, parents
+from harness.shelf import Shelf
 
 VARIANT = "variant"  # the knob of an op that is not one of its variant's tunables
 IO_SPACE: Mapping[str, tuple[int | str, ...]] = {
@@ -24,7 +27,7 @@ IO_SPACE: Mapping[str, tuple[int | str, ...]] = {
 
 @dataclass(frozen=True)
 class Move:
-    """One change of a configuration: a knob of a part (an op or 'io') gets a value."""
+    """One change of a configuration: a knob of a part (an op, 'io' or 'layout') gets a value."""
 
     part: str
     knob: str
@@ -33,25 +36,40 @@ class Move:
 
 @dataclass(frozen=True)
 class Moves:
-    """All moves there are. `variants`: by op and name. `parts`: the ops, and 'io', that may be changed."""
+    """All moves there are. `variants`: by op and name; a shelf has layouts too. `parts`: the ops, 'io' and 'layout',
+    that may be changed."""
 
     variants: Mapping[str, Mapping[str, Variant]]
     parts: Sequence[str]
 
+    @property
+    def layouts(self) -> Mapping[str, Layout]:
+        """Those that may be chosen, by name."""
+        return self.variants.layouts if isinstance(self.variants, Shelf) else {}
+
+    def first(self, moves: Sequence[Move]) -> Move | None:
+        """The one that comes before all others: to another variant, or to a layout that was written in this search."""
+        written = self.layouts.written if isinstance(self.layouts, Layouts) else ()
+        return next((m for m in moves if m.knob == VARIANT or (m.part == LAYOUT and m.value in written)), None)
+
     def parents(self, history: History) -> Iterator[tuple[Candidate, list[str]]]:
-        """Whose children may be proposed, and which of their parts may change: the champion, then the candidates of
-        which nobody knows yet whether they would have beaten it, each in the part that it changed itself."""
-        yield history.champion, list(self.parts)
+        """Whose children may be proposed, and which of their parts may change: see `harness.propose.parents`; then the
+        candidates of which nobody knows yet whether they would have beaten the champion, each in its own part."""
+        for parent, parts in parents(history, self.parts):
+            kernels = {part: parent.configuration.kernels[part] for part in parts if part not in ENGINE_PARTS}
+            if all(spec.variant in self.variants[op] for op, spec in kernels.items()):
+                yield parent, parts
         for row in unmeasured(history.rows):
-            if row.op in self.parts and row.variant in self.variants[row.op]:
-                spec = KernelSpec(row.variant, json.loads(row.tunables))
-                configuration = history.champion.configuration.with_kernel(row.op, spec)
-                yield Candidate(row.id, row.parent, row.proposer, row.hypothesis, configuration, row.op), [row.op]
+            if row.op in self.variants and row.op in self.parts and row.variant in self.variants[row.op]:
+                yield beside(row, history)
 
     def knobs(self, part: str, parent: Configuration) -> dict[str, tuple[int | str, ...]]:
         """What can be changed in a part of `parent`, with the values that each knob can have."""
         if part == IO:
             return dict(IO_SPACE)
+        if part == LAYOUT:
+            own = parent.layout.name if parent.layout else ""
+            return {LAYOUT: (own, *(name for name in self.layouts if name != own))}
         variant = self.variants[part][parent.kernels[part].variant]
         return {VARIANT: tuple(self.variants[part]), **variant.tunables}
 
@@ -73,6 +91,8 @@ class Moves:
     def _is_new(self, move: Move, parent: Candidate, history: History) -> bool:
         """An I/O policy is tried again beside other kernels: how much I/O matters depends on them."""
         configuration, _ = self._apply(parent.configuration, move)
+        if move.part == LAYOUT:
+            return configuration.layout is not None and not history.knows_layout(configuration.layout)
         if move.part != IO and history.knows(move.part, configuration.kernels[move.part]):
             return False
         return identify(configuration, self.variants) not in history.ids
@@ -81,6 +101,9 @@ class Moves:
         if move.part == IO:
             old = parent.io.get(move.knob)
             return parent.with_io(move.knob, move.value), f"I/O: {move.knob} {old} -> {move.value}"
+        if move.part == LAYOUT:
+            layout = self.layouts.get(str(move.value), parent.layout)
+            return replace(parent, layout=layout), layout.summary if layout else ""
         spec = parent.kernels[move.part]
         if move.knob == VARIANT:
             variant = self.variants[move.part][str(move.value)]

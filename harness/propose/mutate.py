@@ -5,10 +5,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from optuna.trial import Trial
 
 from baseline.variant import Variant
-from harness.candidate import IO, Candidate, Configuration
+from harness.candidate import ENGINE_PARTS, Candidate, Configuration
 from harness.ledger import Row
 from harness.propose.base import History, Proposer
-from harness.propose.moves import VARIANT, Move, Moves
+from harness.propose.moves import Move, Moves
 from harness.propose.writer import Writer
 from harness.study import CANDIDATE, Study
 
@@ -32,7 +32,7 @@ class Mutate(Proposer):
         parts: Sequence[str],
         writer: Writer | None = None,
     ) -> None:
-        """`variants`: by op and name. `parts`: the ops, and "io", that may be changed. `writer` adds to `variants`;
+        """`variants`: by op and name. `parts`: what may be changed: ops, "io", "layout". `writer` adds to `variants`;
         without one, they are all there is."""
         self._study = study
         self._parts = list(parts)
@@ -54,10 +54,10 @@ class Mutate(Proposer):
         return None
 
     def _write(self, parent: Candidate, parts: Sequence[str], history: History) -> None:
-        """Has a new variant written when all that are there were tried."""
-        untried = any(move.knob == VARIANT for move in self._moves.new(parent, parts, history))
-        if self._writer is not None and not untried:
-            self._writer.write(parent, parts, history)
+        """Has a new variant or layout written when all that come first were tried."""
+        moves = self._moves.new(parent, parts, history)
+        if self._writer is not None and self._moves.first(moves) is None:
+            self._writer.write(parent, parts, history, bool(moves))
 
     def observe(self, candidate: Candidate, row: Row) -> None:
         """See `Proposer`."""
@@ -83,14 +83,14 @@ class Mutate(Proposer):
         return trial, self._suggest(trial, parent)
 
     def _fixed(self, parent: Configuration, parts: Sequence[str], moves: list[Move]) -> Mapping[str, object]:
-        """The other variants come first, in order; of a parent that may change in one part, that part is set."""
-        first = next((move for move in moves if move.knob == VARIANT), None)
+        """What comes first is next, in order; of a parent that may change in one part, that part is set."""
+        first = self._moves.first(moves)
         if first is not None:
             return self._parameters(parent, first)
         return {} if list(parts) == self._parts else {label("part", self._parts): parts[0]}
 
     def _names(self, part: str, parent: Configuration) -> str:
-        return part if part == IO else f"{part}/{parent.kernels[part].variant}"
+        return part if part in ENGINE_PARTS else f"{part}/{parent.kernels[part].variant}"
 
     def _suggest(self, trial: Trial, parent: Configuration) -> Move:
         part = trial.suggest_categorical(label("part", self._parts), self._parts)

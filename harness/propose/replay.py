@@ -9,7 +9,7 @@ from pathlib import Path
 from baseline.errors import CheckError, UsageError
 from baseline.variant import SUFFIXES
 from harness.ahead import beside
-from harness.candidate import IO, Candidate, KernelSpec, changed_part
+from harness.candidate import ENGINE_PARTS, LAYOUT, Candidate, Configuration, KernelSpec, changed_part
 from harness.ledger import Row, load_rows
 from harness.propose.admission import shelved
 from harness.propose.base import History, Proposer
@@ -18,10 +18,11 @@ from harness.shelf import Shelf
 
 
 class Replay(Proposer):
-    """Proposes what a run tried: a kernel once, an I/O policy as often as the run did, beside whatever kernels."""
+    """Proposes what a run tried: a kernel or a layout once, an I/O policy as often as the run did, beside whatever
+    kernels."""
 
     def __init__(self, run: Path, shelf: Shelf, parts: Sequence[str]) -> None:
-        """`parts`: the ops, and 'io', that may be changed; what the run tried beyond them is left out.
+        """`parts`: the ops, 'io' and 'layout', that may be changed; what the run tried beyond them is left out.
 
         UsageError where `run` holds no search for the shelf's target, or one of its kernels is not sound here;
         CheckError where its record is damaged.
@@ -49,8 +50,7 @@ class Replay(Proposer):
 
     def _again(self, recorded: Candidate, history: History) -> Candidate | None:
         """A recorded candidate beside the champion; None where that is known."""
-        part = recorded.changed
-        if part != IO and history.knows(part, recorded.configuration.kernels[part]):
+        if _known(recorded.changed, recorded.configuration, history):
             return None
         candidate = beside(recorded, history.champion, self._shelf)
         return None if candidate.id in history.ids else replace(candidate, parent=history.champion.id)
@@ -59,11 +59,18 @@ class Replay(Proposer):
         """The candidate of a row; its kernel has the name that it has on the shelf."""
         recorded = load_candidate(run, row.id)
         configuration = recorded.configuration
-        if row.op != IO:
+        if row.op not in ENGINE_PARTS:
             text = source(run, row, self._shelf.target)
             variant = shelved(row.op, text, self._shelf) or self._shelf.add(row.op, row.variant, text)
             configuration = configuration.with_kernel(row.op, KernelSpec(variant.name, json.loads(row.tunables)))
         return replace(recorded, proposer="replay", configuration=configuration)
+
+
+def _known(part: str, configuration: Configuration, history: History) -> bool:
+    """Whether a kernel or a layout was tried, whatever stood beside it."""
+    if part == LAYOUT:
+        return configuration.layout is not None and history.knows_layout(configuration.layout)
+    return part not in ENGINE_PARTS and history.knows(part, configuration.kernels[part])
 
 
 def recorded_rows(run: Path) -> list[Row]:

@@ -1,4 +1,5 @@
-"""New variants by rewriting what is there: one rewrite more, one less, or the traits of two variants together."""
+"""New variants by rewriting what is there: one rewrite more, one less, or the traits of two variants together; and new
+layouts, one trait of the champion's changed."""
 
 import json
 import math
@@ -6,11 +7,14 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from harness.candidate import IO, Candidate, Status
+from baseline.layout import Layout
+from harness.candidate import ENGINE_PARTS, LAYOUT, Candidate, Status
 from harness.ledger import Row
 from harness.propose import rewrites
 from harness.propose.bandit import Bandit
 from harness.propose.base import History
+from harness.propose.layouts import TRAITS, new_layouts
+from harness.propose.moves import VARIANT, Move
 from harness.shelf import Shelf
 from harness.study import objective
 
@@ -22,51 +26,67 @@ _NUMBER = re.compile(r"_\d+\Z")
 
 @dataclass(frozen=True)
 class Draft:
-    """The text of a variant that was not written yet, and the kind of change that makes it: its name."""
+    """What was not written yet, the text of a variant or a layout, and the kind of change that makes it: its name."""
 
     kind: str
-    op: str
-    text: str
+    op: str  # or 'layout'
+    content: str | Layout
 
 
 class Writer:
-    """Puts rewritten variants of the ops that are searched on the shelf, one at a time."""
+    """Puts rewritten variants of the ops that are searched on the shelf, and changed layouts, one at a time."""
 
     def __init__(self, shelf: Shelf, parts: Sequence[str]) -> None:
-        """`parts`: the ops, and 'io', that may be changed."""
+        """`parts`: the ops, 'io' and 'layout', that may be changed."""
         self._shelf = shelf
-        self._ops = [part for part in parts if part != IO]
+        self._ops = [part for part in parts if part not in ENGINE_PARTS]
 
-    def write(self, parent: Candidate, parts: Sequence[str], history: History) -> bool:
-        """Writes the variant that promises most, for an op among `parts`, unless tuning promises more. With all that
-        applies each op begins: it goes farthest, and what it would be better without shows later.
+    def write(self, parent: Candidate, parts: Sequence[str], history: History, tuning: bool = True) -> bool:
+        """Writes what promises most, for an op among `parts` or their layout, unless tuning, where any is left to do,
+        promises more. With all that applies each op begins: it goes farthest, and what it would be better without shows
+        later.
 
-        Whether one was written. It is the shelf's then, and is proposed as any other variant.
+        Whether anything was written. It is the shelf's then, and is proposed as all that is there.
         """
         bandit = self.bandit(history.rows)
-        drafts = [draft for op in self._ops if op in parts for draft in self._drafts(op, parent, history)]
 
         def promise(draft: Draft) -> float:
             return math.inf if draft.kind == WHOLE else bandit.score(self._arm(draft.op, draft.kind))
 
-        best = max(drafts, key=promise, default=None)
-        if best is None or promise(best) < bandit.score(TUNING):
+        best = max(self.drafts(parent, parts, history), key=promise, default=None)
+        if best is None or (tuning and promise(best) < bandit.score(TUNING)):
             return False
-        self._shelf.add(best.op, best.kind, best.text)
+        self.put(best)
         return True
+
+    def drafts(self, parent: Candidate, parts: Sequence[str], history: History) -> list[Draft]:
+        """All variants of the ops among `parts`, and all layouts, that one step from `parent` leads to."""
+        drafts = [draft for op in self._ops if op in parts for draft in self._drafts(op, parent, history)]
+        new = new_layouts(self._shelf, parent, history) if LAYOUT in parts else []
+        return drafts + [Draft(layout.name, LAYOUT, layout) for layout in new]
+
+    def put(self, draft: Draft) -> Move:
+        """Puts a draft on the shelf. Returns the move to it."""
+        if isinstance(draft.content, Layout):
+            return Move(LAYOUT, LAYOUT, self._shelf.layouts.add(draft.content).name)
+        return Move(draft.op, VARIANT, self._shelf.add(draft.op, draft.kind, draft.content).name)
 
     def bandit(self, rows: Sequence[Row]) -> Bandit:
         """What each kind of change has brought to each op in a search, and tuning to all of them."""
         bandit = Bandit()
         for row in rows:
-            if row.op not in self._ops or row.status is Status.UNMEASURED:
+            if row.op not in (*self._ops, LAYOUT) or row.status is Status.UNMEASURED:
                 continue
             gain = objective(row)
             bandit.observe(self._arm(row.op, self._kind(row)), FAILED if gain is None else gain)
         return bandit
 
     def _kind(self, row: Row) -> str:
-        """How a row's kernel came about: a variant that was written here has the name of its kind, and a number."""
+        """How a row's kernel came about: a variant that was written here has the name of its kind, and a number. To
+        choose a layout that was there is tuning."""
+        if row.op == LAYOUT:
+            kind = _NUMBER.sub("", row.variant)
+            return kind if kind in TRAITS else TUNING
         return _NUMBER.sub("", row.variant) if json.loads(row.tunables) == self._defaults(row) else TUNING
 
     def _defaults(self, row: Row) -> Mapping[str, int]:

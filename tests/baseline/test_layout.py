@@ -1,5 +1,6 @@
 """The whole-expert layout against the offsets that Flash-MoE shipped, and layouts that must be refused."""
 
+import dataclasses
 from itertools import pairwise
 from pathlib import Path
 
@@ -11,7 +12,8 @@ from hypothesis import strategies as st
 from baseline.errors import UsageError
 from baseline.layout import ITEM_BYTES, Layout, arrange, load_layout, record_stride
 
-WHOLE_EXPERT = Path(__file__).parents[2] / "kernels" / "layouts" / "whole_expert.yaml"
+LAYOUTS = Path(__file__).parents[2] / "kernels" / "layouts"
+WHOLE_EXPERT = LAYOUTS / "whole_expert.yaml"
 
 
 def affine_expert(hidden: int, inner: int, bits: int, group: int) -> dict[str, tuple[str, tuple[int, ...]]]:
@@ -73,6 +75,22 @@ def test_segments_are_aligned_apart_and_inside(hidden: int, inner: int, bits: in
     assert bias or segments[-1].end == formula
 
 
+@pytest.mark.parametrize("path", sorted(LAYOUTS.glob("*.yaml")), ids=lambda path: path.stem)
+def test_the_committed_layouts_hold_what_they_say(path: Path) -> None:
+    layout = load_layout(path)
+    segments = arrange(layout, affine_expert(128, 64, 3, 32) | {"gate_proj.bias": ("bfloat16", (63,))})
+    assert [s.name for s in segments] == [name for name in layout.order if name in {s.name for s in segments}]
+    assert all(segment.offset % layout.tensor_align == 0 for segment in segments)
+    assert record_stride(layout, segments) % layout.align == 0 and len(layout.summary) > 40
+
+
+def test_a_layout_lies_as_another_whatever_it_is_called() -> None:
+    layout = load_layout(WHOLE_EXPERT)
+    assert layout.lies_as(dataclasses.replace(layout, name="mine", summary="other"))
+    for change in ({"align": 8192}, {"tensor_align": 64}, {"order": layout.order[::-1]}):
+        assert not layout.lies_as(dataclasses.replace(layout, **change))
+
+
 def test_a_tensor_without_a_place_is_refused() -> None:
     tensors = affine_expert(128, 128, 4, 64) | {"gate_proj.global_scale": ("float32", (1,))}
     with pytest.raises(UsageError, match=r"whole_expert has no place .* gate_proj.global_scale"):
@@ -86,6 +104,9 @@ def test_a_tensor_without_a_place_is_refused() -> None:
         ({"align": 256}, "at least 4096"),
         ({"align": "page"}, "align"),
         ({"name": "other"}, "must be equal"),
+        ({"tensor_align": 0}, "tensor_align is 0; it must be a power of two of at most align"),
+        ({"tensor_align": 48}, "power of two of at most align"),
+        ({"tensor_align": 8192}, "power of two of at most align"),
         ({"order": ["gate_proj.weight"]}, "order must name each"),
         ({"order": None}, "order"),
     ],

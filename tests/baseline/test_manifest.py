@@ -34,6 +34,13 @@ def test_what_was_packed_is_read_back(packed: tuple[Path, Manifest]) -> None:
     assert (manifest.format, manifest.version, manifest.layout.name) == ("nightforge-pack", 1, "whole_expert")
 
 
+def test_a_manifest_from_before_tensors_were_aligned_is_read(copy: Path) -> None:
+    fields = json.loads((copy / "manifest.json").read_text())
+    del fields["layout"]["tensor_align"]
+    (copy / "manifest.json").write_text(json.dumps(fields))
+    assert load_manifest(copy).layout == load_layout(WHOLE_EXPERT)
+
+
 def test_the_bundled_model_is_described(packed: tuple[Path, Manifest]) -> None:
     manifest = packed[1]
     assert [layer.path for layer in manifest.layers] == [

@@ -2,12 +2,10 @@
 
 import dataclasses
 import re
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import yaml
 
 import baseline
 from baseline.contract import load_contract
@@ -21,24 +19,13 @@ from harness.progress import Silent
 from harness.settings import SearchSettings
 from harness.shelf import usable_variants
 from harness.targets import Target
-from tests.harness.conftest import BENCH, CHECKED, KERNELS, golden, packed  # noqa: F401
+from tests.harness.conftest import KERNELS, cut_kernels, golden, packed  # noqa: F401
 from tests.harness.short_runs import shorten
 
 CHEATS = Path(__file__).parent
 SHORT = ContestPlan(blocks=(9, 12), budget_s=2.0)
 TIMEOUT_S = 6.0
 LOSERS = (Status.KEPT, Status.DISCARDED, Status.TOO_SLOW)  # right, however fast
-
-
-def write_kernels(root: Path) -> Path:
-    """The contracts, cut to a few small shapes, with the plain C++ kernels."""
-    for op, bench in BENCH.items():
-        (root / op / "cpu").mkdir(parents=True)
-        contract = yaml.safe_load((KERNELS / op / "contract.yaml").read_text())
-        contract |= {"check": contract["check"][:CHECKED], "bench": [bench]}
-        (root / op / "contract.yaml").write_text(yaml.safe_dump(contract, sort_keys=False))
-        shutil.copy(KERNELS / op / "cpu" / "plain.cpp", root / op / "cpu")
-    return root
 
 
 class Bench:
@@ -84,7 +71,7 @@ def make_bench(tmp_path_factory, packed, golden, cache) -> Callable[..., Bench]:
 
     def make(target: Target, ops: tuple[str, ...], prepare: Callable[[Path], None] = lambda kernels: None) -> Bench:
         root = tmp_path_factory.mktemp(f"bench-{target.name}")
-        kernels = write_kernels(root / "kernels")
+        kernels = cut_kernels(root / "kernels")
         prepare(kernels)
         settings = SearchSettings(root / "run", packed, kernels, cache, golden, target.name, ops, timeout_s=TIMEOUT_S)
         scratch = root / "scratch"

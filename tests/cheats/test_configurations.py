@@ -13,7 +13,8 @@ from baseline.layout import load_layout
 from baseline.policy import IoPolicy
 from harness.loop import search
 from harness.settings import SearchSettings
-from tests.cheats.conftest import CHEATS, KERNELS, write_kernels
+from tests.cheats.conftest import CHEATS
+from tests.harness.conftest import KERNELS, cut_kernels
 
 LAYER = "experts/layer_03.bin"
 
@@ -21,7 +22,7 @@ LAYER = "experts/layer_03.bin"
 @pytest.fixture
 def settings(tmp_path, packed, golden, cache):
     """A search of qmatvec with one honest, faster kernel."""
-    kernels = write_kernels(tmp_path / "kernels")
+    kernels = cut_kernels(tmp_path / "kernels")
     shutil.copy(CHEATS / "honest" / "cpu" / "qmatvec" / "words.cpp", kernels / "qmatvec" / "cpu")
     mine = shutil.copytree(golden, tmp_path / "golden")
     return SearchSettings(

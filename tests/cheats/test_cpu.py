@@ -16,6 +16,7 @@ OPS = ("qmatvec", "expert_down")
 BUILD, CHECK, BENCH, DISPATCH, ENGINE = Stage.BUILD, Stage.CHECK, Stage.BENCH, Stage.DISPATCH, Stage.ENGINE
 OFF = "off by"  # an output is not the oracle's
 TIMED = "in the timed loop: "
+DECODED = "in a timed decode: "
 UNDONE = "of 512 elements of y unwritten when it answered"
 FORBIDDEN = "made a forbidden system call"
 CLOSED = "Permission denied"
@@ -75,6 +76,10 @@ QMATVEC = {
     "corrects_its_garbage_later": (BENCH, Status.WRONG, TIMED + "y["),
     "wakes_itself": (CHECK, Status.CRASHED, FORBIDDEN),
     "cheats_only_in_the_engine": (ENGINE, Status.WRONG, "golden: "),
+    "answers_before_it_decodes": (ENGINE, Status.WRONG, DECODED + "token "),
+    "decodes_before_the_timer": (ENGINE, Status.WRONG, DECODED + "token "),
+    "decodes_nothing": (ENGINE, Status.WRONG, DECODED + "its answer was no text of as many tokens"),
+    "patches_the_clock_of_a_decode": (ENGINE, Status.DISHONEST, "its process's clock is"),
     "disarms_the_watermark": (DISPATCH, Status.WRONG, "the engine does not run this kernel"),
 }
 EXPERT_DOWN = {

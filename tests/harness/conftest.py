@@ -1,14 +1,18 @@
-"""A small search: the real ops, model and golden record, at shapes that build and run in a moment."""
+"""A small search: the real ops, model and golden record, at shapes that build and run in a moment; a server that speaks
+the Messages API."""
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import yaml
+from pytest_httpserver import HTTPServer
 
 from baseline.layout import load_layout
 from baseline.pack import pack
 from baseline.record import Sizes, record
+from tests.harness.claude.messages_server import MessagesServer
 from tests.harness.short_runs import shorten
 from tests.models import TINY_MOE
 
@@ -42,18 +46,21 @@ BENCH = {
 }
 
 
-@pytest.fixture
-def kernels(tmp_path) -> Path:
+def cut_kernels(root: Path) -> Path:
     """The contracts, cut to a few small shapes, with the plain variants alone: tests add others."""
-    root = tmp_path / "kernels"
     for op, bench in BENCH.items():
         (root / op / "cpu").mkdir(parents=True)
         contract = yaml.safe_load((KERNELS / op / "contract.yaml").read_text())
-        contract["check"] = contract["check"][:CHECKED]
-        contract["bench"] = [bench]
+        contract |= {"check": contract["check"][:CHECKED], "bench": [bench]}
         (root / op / "contract.yaml").write_text(yaml.safe_dump(contract, sort_keys=False))
         shutil.copy(KERNELS / op / "cpu" / "plain.cpp", root / op / "cpu")
     return root
+
+
+@pytest.fixture
+def kernels(tmp_path) -> Path:
+    """See `cut_kernels`."""
+    return cut_kernels(tmp_path / "kernels")
 
 
 @pytest.fixture(scope="session")
@@ -80,3 +87,20 @@ def golden(tmp_path_factory) -> Path:
 def short(monkeypatch) -> None:
     """Engine runs of the searches in this process are short."""
     shorten(monkeypatch.setattr)
+
+
+@pytest.fixture(scope="session")
+def http() -> Iterator[HTTPServer]:
+    with HTTPServer(threaded=True) as server:
+        yield server
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch, http: HTTPServer) -> Iterator[MessagesServer]:
+    """Where the SDK finds its server, unless it is told another one."""
+    http.clear()
+    server = MessagesServer(http)
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "a key")
+    monkeypatch.setenv("ANTHROPIC_BASE_URL", server.url)
+    yield server
+    server.over.set()

@@ -51,5 +51,5 @@ def check_job(folder: Path, library: Path, x: np.ndarray) -> dict[str, Any]:
         "inputs": ["x"],
         "outputs": [{"name": "y", "dtype": "float32", "shape": list(x.shape)}],
     }
-    files = {"inputs": str(folder / "inputs.npz"), "outputs": str(folder / "outputs.npz")}
+    files = {"inputs": str(folder / "inputs.npz"), "outputs": str(folder / "outputs.safetensors")}
     return {"kind": "check", "device": "cpu", "calls": [call], **files}

@@ -29,6 +29,11 @@ ROW = Row(
     engine_s=8.0,
     seconds=11.5,
     elapsed_s=20.0,
+    model="",
+    input_tokens=0,
+    cached_tokens=0,
+    output_tokens=0,
+    usd=0.0,
     hypothesis="wider loads",
 )
 

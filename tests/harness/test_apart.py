@@ -3,11 +3,12 @@
 import dataclasses
 import sys
 
+import psutil
 import pytest
 
 from baseline.manifest import load_manifest
 from baseline.variant import parse_variant
-from harness import confirm, decodes, measure, targets
+from harness import confirm, decodes, targets
 from harness.candidate import KernelSpec
 from harness.conversation import Conversation
 from harness.judge import Judge
@@ -135,16 +136,75 @@ def test_a_confirmation_decodes_apart():
     assert confirm.ENGINE.apart
 
 
+# Keeps its process busy whenever it waits for a command, so that another that is measured has half of a core less.
+SPINS = (
+    r"""// helpers
+#include <dlfcn.h>
+static const char script[] = R"(
+import select, sys
+listening = sys.modules.get('harness.listening')
+if listening and 'harness.engine_job' in sys.modules and not hasattr(listening, 'own'):
+    listening.own = say = listening._say
+    def busy(answers, answer):
+        say(answers, answer)
+        while not select.select([sys.stdin], [], [], 0)[0]:
+            sum(range(10000))
+    listening._say = busy
+)";
+__attribute__((constructor)) static void early() {
+    void* program = dlopen(nullptr, RTLD_NOW);
+    auto enter = reinterpret_cast<int (*)()>(dlsym(program, "PyGILState_Ensure"));
+    auto run = reinterpret_cast<int (*)(const char*, void*)>(dlsym(program, "PyRun_SimpleStringFlags"));
+    auto leave = reinterpret_cast<void (*)(int)>(dlsym(program, "PyGILState_Release"));
+    if (!enter || !run || !leave) return;
+    const int state = enter();
+    run(script, nullptr);
+    leave(state);
+}
+// body
+"""
+    + RIGHT
+)
+
+
+def test_a_process_that_is_not_asked_uses_no_core(judge, seed, kernels, tmp_path, monkeypatch):
+    """However it would, while the other is measured."""
+    path, used = write_variant(kernels, "spins", SPINS, bits="2, 4, 8"), []
+
+    class Watched(Conversation):
+        def clocked(self, what, **arguments):
+            others = [psutil.Process(child.pid) for child in alive if child is not self]
+            before = [sum(other.cpu_times()[:2]) for other in others]
+            found = super().clocked(what, **arguments)
+            used.extend(sum(other.cpu_times()[:2]) - then for other, then in zip(others, before, strict=True))
+            return found
+
+        def ready(self):
+            super().ready()
+            alive.append(self)
+
+        def close(self):
+            alive[:] = [child for child in alive if child is not self]
+            super().close()
+
+    alive = []
+    monkeypatch.setattr(decodes, "Conversation", Watched)
+    judge.variants["qmatvec"]["spins"] = parse_variant(path)
+    candidate = seed.with_kernel("qmatvec", KernelSpec("spins", {"THREADS": 2}))
+    result = judge.engine(candidate, seed, tmp_path, judge.golden.quick(), APART)
+    assert result.right and result.apart, result.failure
+    assert len(used) > 10 and sum(used) == 0
+
+
 def test_each_process_has_one_arm_and_no_question(judge, seed, tmp_path, monkeypatch):
     jobs = []
 
     class Seen(Conversation):
-        def __init__(self, job, who, folder, timeout_s):
+        def __init__(self, job, who, folder, timeout_s, native):
             jobs.append((who, {*job["arms"]}, "questions" in job))
-            super().__init__(job, who, folder, timeout_s)
+            super().__init__(job, who, folder, timeout_s, native=native)
 
-    for module in (decodes, measure):
-        monkeypatch.setattr(module, "Conversation", Seen)
+    monkeypatch.setattr(decodes, "Conversation", Seen)
     result = judge.engine(seed, seed, tmp_path, judge.golden.quick(), APART)
     assert result.apart and len(result.candidate_tokens_per_s) == 6 and result.cache_use is not None
     both = ("champion", "candidate")

@@ -6,7 +6,7 @@ from harness import built_with, doctor, rerun
 from harness.candidate import Candidate, Configuration
 from harness.display import print_rerun
 from harness.rerun import Rerun
-from harness.winner import Winner
+from harness.winner import Asked, Winner
 
 NONE = Candidate("0" * 12, "", "seed", "", Configuration({}), "")
 HERE = built_with.built_with()
@@ -14,9 +14,9 @@ HERE = built_with.built_with()
 
 @pytest.fixture
 def winner(tmp_path, monkeypatch):
-    """A winner that reproduces, of a search with some `settings`."""
-    monkeypatch.setattr(rerun, "_rerun", lambda *_: Rerun(True, "", 2.0, 1.9, {}, {}, None))
-    return lambda settings: Winner(tmp_path, NONE, NONE, settings, None)
+    """A winner that reproduces, of a search that was `built_with` something."""
+    monkeypatch.setattr(rerun, "_rerun", lambda *_: Rerun(True, "", 2.0, 1.9, {}, {}))
+    return lambda **built_with: Winner(tmp_path, NONE, NONE, Asked("cpu", (), 0.02, "warm", {}, {}, **built_with), None)
 
 
 def again(winner):
@@ -24,11 +24,11 @@ def again(winner):
 
 
 def test_nothing_is_said_where_all_is_the_same(winner):
-    assert again(winner({"built_with": HERE})).notes == ()
+    assert again(winner(built_with=HERE)).notes == ()
 
 
 def test_each_thing_that_is_another_is_one_line(winner, capsys):
-    found = again(winner({"built_with": HERE | {"MLX": "0.1", "flags": "-O0 [x]"}}))
+    found = again(winner(built_with=HERE | {"MLX": "0.1", "flags": "-O0 [x]"}))
     lines = (
         f"another flags: -O0 [x] then, {HERE['flags']} now",
         f"another MLX: 0.1 then, {HERE['MLX']} now",
@@ -39,7 +39,7 @@ def test_each_thing_that_is_another_is_one_line(winner, capsys):
 
 
 def test_a_record_that_does_not_say(winner):
-    notes = again(winner({})).notes
+    notes = again(winner()).notes
     assert len(notes) == len(HERE) and notes[0] == f"another compiler: unknown then, {HERE['compiler']} now"
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 import mlx.core as mx
 import pytest
 
+from baseline.manifest import load_manifest
 from harness import cli
 from harness.models import packed_model
 from harness.paths import BUNDLED
@@ -142,7 +143,7 @@ def refused(cache: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureF
         (("synth", "qwen3.5-35b-a3b", "DST", "vocab=1000"), "vocab must be from 4992 (the bundled tokenizer"),
         (("pack", "/no/such/folder", "DST"), "/no/such/folder is not a folder"),
         (("pack", "tests", "DST"), "tests is not a model: it has no config.json"),
-        (("pack", str(TINY_MOE), "DST", "--layout", "spiral"), "layout must be one of whole_expert, got 'spiral'"),
+        (("pack", str(TINY_MOE), "DST", "--layout", "spiral"), "weights_first, whole_expert, got 'spiral'"),
     ],
 )
 def test_bad_usage_is_one_line_and_status_2(refused: Refused, arguments: tuple[str, ...], text: str) -> None:
@@ -202,6 +203,12 @@ def test_pack_reports_and_verifies(cache: Path, checkpoint: Path, tmp_path: Path
         path.stat().st_size for path in (tmp_path / "packed").rglob("*") if path.suffix in (".bin", ".safetensors")
     )
     assert fields["bytes"] == pytest.approx(stored, rel=0.01)
+
+
+def test_pack_of_a_packed_model_converts_it(cache: Path, packed: Path, tmp_path: Path) -> None:
+    there = run(cache, "pack", "--json", "--verify", str(packed), str(tmp_path / "there"), "--layout", "pages")
+    assert there.returncode == 0, there.stderr
+    assert json.loads(there.stdout)["verified"] and load_manifest(tmp_path / "there").layout.name == "pages"
 
 
 def test_generate_streams_text_and_keeps_json_alone(cache: Path, packed: Path) -> None:

@@ -13,7 +13,7 @@ from baseline.elements import STORAGE
 from baseline.engine import Engine
 from baseline.samples import sample_inputs
 from baseline.variant import Choice, list_variants, parse_variant
-from harness import dispatch, engine_job, launch, measure, targets
+from harness import decodes, dispatch, engine_job, launch, targets
 from harness.candidate import IO, KernelSpec, Stage, Status
 from harness.judge import Judge
 from harness.ledger import load_rows
@@ -53,7 +53,7 @@ def engine(settings, tmp_path):
 class InProcess:
     """An engine's child that is none: its job runs here, where a test can get at it."""
 
-    def __init__(self, job, who, folder, timeout_s):
+    def __init__(self, job, who, folder, timeout_s, native):
         self.arms, self.pid = engine_job.Arms(Engine.load(Path(job["packed"])), job), os.getpid()
 
     def __enter__(self):
@@ -74,7 +74,7 @@ class InProcess:
 
 @pytest.fixture
 def in_process(monkeypatch):
-    monkeypatch.setattr(measure, "Conversation", InProcess)
+    monkeypatch.setattr(decodes, "Conversation", InProcess)
 
 
 @pytest.mark.parametrize("op", OPS)

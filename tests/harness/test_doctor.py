@@ -30,7 +30,7 @@ NEEDS_O_DIRECT = pytest.mark.skipif(sys.platform != "linux", reason="O_DIRECT is
 def quick(monkeypatch) -> None:
     """A small file, short reads."""
     monkeypatch.setattr(probe, "FILE_BYTES", 32 << 20)
-    monkeypatch.setattr(probe, "READ_SECONDS", 0.02)
+    monkeypatch.setattr(probe, "READ_SECONDS", 0.2)
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +40,7 @@ def report(tmp_path_factory) -> Report:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(folder))
         patch.setattr(probe, "FILE_BYTES", 32 << 20)
-        patch.setattr(probe, "READ_SECONDS", 0.02)
+        patch.setattr(probe, "READ_SECONDS", 0.2)
         found = doctor.examine(folder / "models", lambda text: None)
     assert [path for path in folder.rglob("*") if path.is_file() or path.name.startswith(("probe-", "doctor-"))] == []
     return found

@@ -28,6 +28,7 @@ GOLDEN = Golden(
     RIGHT,
 )
 SHORT = EnginePlan(blocks=(1, 1), tokens=2)
+DECODED = {"said": [[3, 7.0], [5, 7.0]], "seconds": 1.0, "read_bytes": 8}
 TIMES = 60
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=4) | st.just(10**400),
@@ -57,7 +58,9 @@ class Forged:
 
     def __init__(self, said, answers, plain, decoded, job):
         self.said, self.decoded, self.pid = said, decoded, os.getpid()
-        self.files = {job["answers"]: answers, job["plain"]: plain, **dict.fromkeys(job["watermarked"].values(), plain)}
+        asked = {"answers": None, "plain": None, "watermarked": {}} | job  # nothing of a process that scores
+        self.files = {asked["answers"]: answers, asked["plain"]: plain}
+        self.files |= dict.fromkeys(asked["watermarked"].values(), plain)
 
     def __enter__(self):
         return self
@@ -75,7 +78,11 @@ class Forged:
                     file.write(content)
 
     def ask(self, what, **arguments):
-        return {"answer": self.said, "start": {}, "rest": {}, "decode": self.decoded}[what]
+        right = {"logits": [[7.0, 7.0]] * SHORT.tokens}
+        return {"answer": self.said, "start": {}, "rest": {}, "decode": self.decoded, "score": right}[what]
+
+    def clocked(self, what, **arguments):
+        return self.ask(what, **arguments), 1.0
 
 
 @pytest.fixture
@@ -89,7 +96,7 @@ def engine(tmp_path, monkeypatch):
     right = written(RIGHT, tmp_path)
 
     def run(said=SAID, answers=right, plain=marked, decoded=None, proof=PROOF, plan=UNTIMED):
-        monkeypatch.setattr(measure, "Conversation", lambda job, *_: Forged(said, answers, plain, decoded, job))
+        monkeypatch.setattr(decodes, "Conversation", lambda job, *_, **__: Forged(said, answers, plain, decoded, job))
         arm = EngineArm({}, {})
         return run_engine(arm, arm, GOLDEN, setting, tmp_path, 1.0, plan, proof)
 
@@ -98,7 +105,7 @@ def engine(tmp_path, monkeypatch):
 
 
 def test_right_answers_are_right(engine):
-    result = engine(proof=Proof({}), decoded={"read_bytes": 8}, plan=SHORT)
+    result = engine(proof=Proof({}), decoded=DECODED, plan=SHORT)
     assert result.right and result.failure is None and result.cache_use.read_bytes == 4
 
 
@@ -194,5 +201,22 @@ def test_a_damaged_file_raises_nothing(data, engine):
 @settings(max_examples=TIMES, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(said=JSON)
 def test_whatever_it_says_it_has_read_is_a_number(said, engine):
-    result = engine(decoded={"read_bytes": said}, proof=Proof({}), plan=SHORT)
+    result = engine(decoded=DECODED | {"read_bytes": said}, proof=Proof({}), plan=SHORT)
     assert result.right and np.isfinite(result.cache_use.read_bytes)
+
+
+@settings(max_examples=TIMES, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(said=JSON | st.lists(st.tuples(st.integers(-1, 8) | st.booleans(), st.just(7.0) | st.just(7)), max_size=3))
+def test_whatever_it_says_it_has_decoded_is_two_of_eight_tokens_or_none(said, engine):
+    result = engine(decoded=json.loads(json.dumps(DECODED | {"said": said})), proof=Proof({}), plan=SHORT)
+    right = isinstance(said, list) and said in [[(a, 7.0), (b, 7.0)] for a in range(8) for b in range(8)]
+    right = right and [type(part) for one in said for part in one] == [int, float] * 2
+    assert result.right is right
+    assert right or "no text of as many tokens as were asked for" in result.failure.reason
+
+
+@settings(max_examples=TIMES, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(said=JSON)
+def test_whatever_it_says_of_its_clock_is_no_error(said, engine):
+    failure = engine(decoded=DECODED | {"seconds": said}, proof=Proof({}), plan=SHORT).failure
+    assert failure is None  # it says the same of both arms

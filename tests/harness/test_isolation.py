@@ -5,10 +5,12 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 
 from baseline import confinement, landlock, macos, seccomp
@@ -266,8 +268,9 @@ def run(kernels, cache, packed, golden, folder, name):
 def test_the_engine(kernels, cache, packed, golden, tmp_path):
     secret = tmp_path / "ledger.tsv"
     secret.write_text("a record")
-    variants.write_variant(kernels, "reads", f"{{ {tried(secret, 'r')} }} {variants.RIGHT}", bits="2, 4, 8")
-    variants.write_variant(kernels, "starts", f"fork(); {variants.RIGHT}", bits="2, 4, 8")
+    included = "// helpers\n#include <cstdio>\n#include <unistd.h>\n// body\n"
+    variants.write_variant(kernels, "reads", f"{included}{{ {tried(secret, 'r')} }} {variants.RIGHT}", bits="2, 4, 8")
+    variants.write_variant(kernels, "starts", f"{included}fork(); {variants.RIGHT}", bits="2, 4, 8")
     result = run(kernels, cache, packed, golden, tmp_path, "reads")
     assert result.ran and result.right, result.failure
     if landlock.abi():
@@ -280,9 +283,12 @@ def test_the_engine(kernels, cache, packed, golden, tmp_path):
 # ---- the parent ------------------------------------------------------------------------------------
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="Linux kills the child at once, macOS at its timeout")
+ENDS_AT_ONCE = pytest.mark.skipif(sys.platform != "linux", reason="Linux kills the child at once, macOS at its timeout")
+
+
+@pytest.mark.parametrize("stands", [pytest.param(False, marks=ENDS_AT_ONCE), True], ids=["running", "standing"])
 @pytest.mark.parametrize("job", ["check", "contest"])
-def test_killing_the_parent_leaves_no_child(tmp_path, job):
+def test_killing_the_parent_leaves_no_child(tmp_path, job, stands):
     body = 'if (thread == 0) fprintf(stderr, "%d\\n", getpid()); for (;;) pause();'
     given = check_job(tmp_path, compile_entry(tmp_path, body), X)
     script = (
@@ -294,6 +300,10 @@ def test_killing_the_parent_leaves_no_child(tmp_path, job):
     (tmp_path / "job").write_text(json.dumps(given))
     parent = subprocess.Popen([sys.executable, "-c", script, str(tmp_path), job], env=environment())
     pid = pid_in(tmp_path / "check.log")
+    if stands:
+        os.kill(pid, signal.SIGSTOP)
+        while psutil.Process(pid).status() != psutil.STATUS_STOPPED:
+            time.sleep(0.01)
     parent.send_signal(signal.SIGKILL)
     parent.wait(10)
     assert gone(pid)

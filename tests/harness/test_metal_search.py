@@ -36,6 +36,7 @@ from harness.settings import SearchSettings
 from harness.targets import Emulated, Target
 targets.here = lambda name: Target(name, (Emulated(),), False, "a Mac")
 given = json.loads(sys.argv[1])
+del given["proposer"]  # the default one
 paths = {name: Path(given.pop(name)) for name in ("run", "packed", "kernels", "cache", "golden")}
 search(SearchSettings(**paths, **given))
 """

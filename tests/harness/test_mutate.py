@@ -85,10 +85,12 @@ def changes(parent, child):
 def test_every_child_changes_one_thing_and_none_comes_twice(variants, seed, tmp_path):
     proposer = Mutate(Study(tmp_path / "s.db", 0), variants, (*OPS, "io"))
     proposed = run(proposer, seed, lambda candidate: candidate.changed == "qmatvec")
-    for parent, child in proposed:
-        assert len(changes(parent.configuration, child.configuration)) == 1
-        assert child.parent == parent.id and child.hypothesis
+    known = {seed.id}
+    for champion, child in proposed:
+        assert len(changes(champion.configuration, child.configuration)) == 1
+        assert child.parent in known and child.hypothesis
         assert child.id == identify(child.configuration, variants)
+        known.add(child.id)
     ids = [seed.id, *(child.id for _, child in proposed)]
     assert len(set(ids)) == len(ids)
 
@@ -110,10 +112,14 @@ def test_the_other_variants_come_first(variants, seed, tmp_path):
     assert first == [(op, name) for op in OPS for name in ("fast", "odd")]
 
 
-def test_from_losing_everywhere_all_neighbours_are_tried(variants, seed, tmp_path):
+def test_from_losing_everywhere_all_neighbours_are_tried_and_those_of_near_misses(variants, seed, tmp_path):
     proposer = Mutate(Study(tmp_path / "s.db", 0), variants, (*OPS, "io"))
-    proposed = run(proposer, seed, lambda candidate: False)
-    assert len(proposed) == 2 * len(OPS) + sum(len(values) - 1 for values in IO_SPACE.values())
+    proposed = [child for _, child in run(proposer, seed, lambda candidate: False)]
+    own = [child for child in proposed if child.parent == seed.id]
+    assert len(own) == 2 * len(OPS) + sum(len(values) - 1 for values in IO_SPACE.values())
+    others = [child.configuration.kernels[child.changed].written() for child in proposed if child not in own]
+    wanted = [("fast", '{"ROWS": 1}'), ("fast", '{"ROWS": 2}'), ("odd", '{"UNROLL": 2}')]
+    assert sorted(others) == sorted(wanted * len(OPS))
 
 
 def test_a_kernel_that_lost_is_not_tried_beside_another(variants, seed, tmp_path):

@@ -79,3 +79,22 @@ def test_a_repetition_is_turned_down_by_name_until_it_says_what_has_changed():
     assert turned_down(f"{idea}. {CONDITION}  ", "qmatvec", "metal")
     assert turned_down(f"{idea}. {CONDITION} 3-bit weights, whose decode is dearer", "qmatvec", "metal") == ""
     assert turned_down("rows share x", "qmatvec", "metal") == ""
+
+
+@pytest.mark.parametrize(
+    ("idea", "changes", "again"),
+    [
+        ("Wider loads, 8 at once", {}, True),
+        ("4 loads at once: wider", {"status": Status.TOO_SLOW}, True),
+        ("wider loads at once, and fewer", {}, False),
+        ("wider loads, 8 at once", {"status": Status.WRONG}, False),  # it may have been written wrongly
+        ("wider loads, 8 at once", {"status": Status.KEPT}, False),
+        ("wider loads, 8 at once", {"op": "expert_down"}, False),
+        (f"wider loads, 8 at once. {CONDITION} 2-bit weights", {}, False),
+        ("", {"hypothesis": ""}, False),
+    ],
+)
+def test_what_lost_in_this_run_is_repeated_by_the_same_words(idea, changes, again):
+    lost = row(id="lost", **{"status": Status.DISCARDED, "hypothesis": "wider loads, 4 at once"} | changes)
+    line = turned_down(idea, "qmatvec", "cpu", [lost])
+    assert line.startswith("repeats lost: ") if again else line == ""

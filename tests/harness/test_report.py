@@ -7,7 +7,13 @@ import pytest
 
 from baseline.errors import UsageError
 from harness.candidate import Status
+from harness.confirm import Summary
+from harness.display import print_summary
+from harness.events import Events
 from harness.ledger import HEADER, Row, encode
+from harness.model_use import model_use
+from harness.propose.claude.event import Event, Kind
+from harness.propose.claude.price import Usage
 from harness.report import kept_table, points, write_report
 from tests.harness.rows import row
 
@@ -66,6 +72,39 @@ def test_a_candidate_measured_later_comes_once() -> None:
     waits = row(op="qmatvec", speedup=NAN, status=Status.UNMEASURED)
     (point,) = points([ROWS[0], waits, row(op="qmatvec", speedup=2.0)])
     assert (point.number, point.speedup) == (2, 2.0)
+
+
+ASKED = row(op="qmatvec", model="a model", input_tokens=1000, cached_tokens=900, output_tokens=50, usd=0.5)
+CUT = Event(Kind.CUT, "lost", Usage(output=25), 0.25, "a model")
+TOOK = "1,000 tokens in (90 % from the cache), 75 out; $0.75"
+
+
+@pytest.mark.parametrize(("speedup", "worth"), [(None, ""), (1.5, ", $0.0150 for each confirmed 1 %")])
+def test_the_table_says_what_a_model_took_and_leaves_the_record_as_it_was(tmp_path: Path, speedup, worth: str) -> None:
+    events = Events(tmp_path / "events.jsonl")
+    events.record(CUT)
+    torn = events.path.read_bytes() + b'{"kind": "c'  # somebody writes it right now
+    events.path.write_bytes(torn)
+    _, table = write_report(write(tmp_path, [*ROWS, ASKED]), speedup)
+    assert table.read_text().endswith(f"|\n\nTaken of a language model: {TOOK}{worth}.\n")
+    assert events.path.read_bytes() == torn
+
+
+def test_without_a_model_nothing_is_said_of_one(tmp_path: Path) -> None:
+    _, table = write_report(write(tmp_path, ROWS), 2.0)
+    assert "model" not in table.read_text()
+
+
+@pytest.mark.parametrize("rows", [[*ROWS, ASKED], ROWS], ids=["a model", "none"])
+def test_the_summary_says_what_a_model_took(capfd: pytest.CaptureFixture[str], rows: list[Row]) -> None:
+    used = model_use(rows, [CUT] if ASKED in rows else [])
+    found = Summary(Path("run"), 7, 4, 0, "0123456789ab", 1.5, 1.4, None, False, "", 60.0, {"harness": 1.0}, (), used)
+    print_summary(found, None)
+    said = f"language model: {TOOK}, $0.0150 for each confirmed 1 %\n" in capfd.readouterr().err
+    assert said == (ASKED in rows)
+    record = found.to_json()
+    assert (record["cost_usd"], record["usd_per_percent"]) == ((0.75, pytest.approx(0.015)) if said else (0.0, 0.0))
+    assert record["language_model"]["cached_share"] == (0.9 if said else None)
 
 
 def test_a_folder_without_a_ledger_is_refused(tmp_path: Path) -> None:

@@ -46,8 +46,10 @@ def reached(seed, depth):
 
 
 def test_every_rewrite_applies_to_some_seed_and_says_why():
-    deep = compose(SEEDS["expert_down", "cpu"], ["stage_input", "cut_into_pieces", "one_matrix_at_a_time"])
-    texts = [deep, *(text for seed in SEEDS.values() for text in reached(seed, 2))]
+    names = ["stage_input", "cut_into_pieces", "one_matrix_at_a_time", "ask_once"]
+    deep = compose(SEEDS["expert_down", "cpu"], names)
+    kept = compose(SEEDS["gated_delta_step", "cpu"], ["fuse_loops", "vectorise", "keep_in_registers"])
+    texts = [deep, kept, *(text for seed in SEEDS.values() for text in reached(seed, 2))]
     met = {name for text in texts for name in traits(text)}
     assert met == set(NAMES) and len(NAMES) == len(set(NAMES))
     assert all(rewrite.hypothesis and rewrite.targets for rewrite in ALL)

@@ -7,6 +7,7 @@ import time
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file
 
 from baseline import seccomp
 from harness import sandbox
@@ -22,8 +23,7 @@ def check(folder, body, timeout_s=20.0):
 
 
 def outputs(folder):
-    with np.load(folder / "outputs.npz") as arrays:
-        return arrays["0.y"]
+    return load_file(folder / "outputs.safetensors")["0.y"]
 
 
 def alive(pid):
@@ -155,7 +155,7 @@ def test_a_failure_before_any_candidate_ran_is_the_harnesss_own(monkeypatch, tmp
 def test_a_candidate_that_ends_as_if_it_had_never_begun(tmp_path):
     """Nothing that it removes makes its failure the harness's."""
     result = check(tmp_path, 'unlink("started"); unlink("../check.job.json"); _exit(1);')
-    assert result.status is ChildStatus.ERROR and not (tmp_path / "outputs.npz").exists()
+    assert result.status is ChildStatus.ERROR and not (tmp_path / "outputs.safetensors").exists()
 
 
 PLACED = {

@@ -15,7 +15,7 @@ Turn = dict[str, Any]
 
 @dataclass(eq=False)
 class Conversation:
-    """Turns of the Messages API. `repairs`: how often a rejected candidate may still go back to the model.
+    """Turns of the Messages API. `repairs`: how often what was rejected may still go back to the model.
 
     spent: by the calls since the last candidate, which no candidate and no event accounts for yet.
     """
@@ -50,6 +50,13 @@ class Conversation:
     def result(self, call: ToolUseBlock, words: str, error: bool = False) -> None:
         """What a tool call gave; it is said with the results of the calls beside it."""
         self.results.append(_result(call.id, words, error))
+
+    def object(self, call: ToolUseBlock, words: str) -> None:
+        """What speaks against a call's proposal, which counts as a repair. `Unanswered` when none is left."""
+        if self.repairs == 0:
+            raise Unanswered(Kind.REPEATED, f"no repair is left: {words}")
+        self.repairs -= 1
+        self.result(call, words, error=True)
 
     def propose(self, call: ToolUseBlock) -> Spent:
         """A call's proposal is to be judged; what it took until now is the candidate's."""

@@ -15,6 +15,7 @@ class Kind(StrEnum):
     ERROR = "error"  # the server refused the call, or failed for longer than patience_s
     CUT = "cut"  # the connection ended in the middle of an answer
     MALFORMED = "malformed"  # an answer that is none, or a tool call that is unsound
+    REPEATED = "repeated"  # a proposal of what was tried or refuted
     TRUNCATED = "truncated"  # an answer that max_tokens cut off
     REFUSAL = "refusal"  # the model would not answer
     UNUSED = "unused"  # paid for, and not judged: the search ended, or the champion changed

@@ -1,18 +1,17 @@
 """Puts the proposer together. The SDK is imported here, once it is known to be there."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from baseline.variant import Variant
 from harness.propose.base import Proposer
 from harness.propose.claude.budget import Budget
 from harness.propose.claude.event import Record
-from harness.propose.claude.maker import Add, Maker, Objection, nothing
+from harness.propose.claude.maker import Maker
 from harness.propose.claude.prompt import Knowledge, Refuted
 from harness.propose.claude.reading import Reading
 from harness.propose.claude.settings import ClaudeSettings, api_key, price_of
+from harness.shelf import Shelf
 
 if TYPE_CHECKING:
     from harness.propose.claude.proposer import Claude
@@ -22,21 +21,16 @@ if TYPE_CHECKING:
 class Search:
     """The search that candidates are proposed to.
 
-    run, kernels: its folder, and its folder of contracts and variants. shelf: the variants by op and name, those
-    included that `add` puts there. parts: the ops that may be changed, and "io". limits: what this machine was measured
-    to do, a line each. refuted: gives the ideas that are known not to work, a line each. spent_usd: by an earlier part
-    of this search.
+    run: its folder. parts: the ops that may be changed, "io" and "layout". limits: what this machine was measured to
+    do, a line each. refuted: gives the ideas that are known not to work, a line each. spent_usd: by an earlier part of
+    this search.
     """
 
     run: Path
-    kernels: Path
-    shelf: Mapping[str, Mapping[str, Variant]]
-    add: Add
-    target: str
+    shelf: Shelf
     parts: tuple[str, ...]
     limits: tuple[str, ...] = ()
     refuted: Refuted = tuple
-    objection: Objection = nothing
     spent_usd: float = 0.0
 
 
@@ -47,13 +41,13 @@ def make_claude(settings: ClaudeSettings, search: Search, instead: Proposer, rec
     from harness.propose.claude.client import Client
     from harness.propose.claude.proposer import Claude
 
-    kind = BatchedClaude if settings.batch else Claude
+    kind, shelf = BatchedClaude if settings.batch else Claude, search.shelf
     return kind(
         client=Client(settings, key, price, Budget(settings.max_usd, search.spent_usd)),
-        known=Knowledge(search.kernels, search.target, search.parts, search.limits, search.refuted, settings.paper),
-        shelf=search.shelf,
-        maker=Maker(search.shelf, search.add, search.target, search.parts, search.objection),
-        reading=Reading(search.run, search.shelf),
+        known=Knowledge(shelf.kernels, shelf.target, search.parts, search.limits, search.refuted, settings.paper),
+        shelf=shelf,
+        maker=Maker(shelf, search.parts),
+        reading=Reading(search.run, shelf),
         instead=instead,
         record=record,
     )

@@ -12,7 +12,7 @@ from typing import Any
 
 from baseline.targets.cpu_source import HEADERS, text_of
 from baseline.variant import Variant
-from harness.candidate import IO, Candidate
+from harness.candidate import ENGINE_PARTS, IO, LAYOUT, Candidate
 from harness.ledger import Row
 from harness.propose.base import History
 from harness.propose.claude.reading import line
@@ -29,8 +29,8 @@ Refuted = Callable[[], Sequence[str]]
 class Knowledge:
     """What is known beside a search's history.
 
-    kernels: the folder of contracts. parts: the ops that may be changed, and "io". limits: what this machine was
-    measured to do, a line each. paper: a PDF that takes the digest's place.
+    kernels: the folder of contracts. parts: the ops that may be changed, "io" and "layout". limits: what this machine
+    was measured to do, a line each. paper: a PDF that takes the digest's place.
     """
 
     kernels: Path
@@ -43,7 +43,7 @@ class Knowledge:
     @property
     def ops(self) -> list[str]:
         """The ops among the parts."""
-        return [part for part in self.parts if part != IO]
+        return [part for part in self.parts if part not in ENGINE_PARTS]
 
 
 def system() -> list[Block]:
@@ -111,6 +111,8 @@ def _champion(champion: Candidate, shelf: Mapping[str, Mapping[str, Variant]], k
         told.append(f"## {op}: {spec.variant} {spec.written()[1]}\nOther variants: {others or 'none'}.\n{source}")
     if IO in known.parts:
         told.append(f"## I/O policy: {dict(champion.configuration.io)}")
+    if LAYOUT in known.parts and champion.configuration.layout is not None:
+        told.append(f"## Layout of an expert's record: {champion.configuration.layout.to_json()}")
     return told
 
 

@@ -8,6 +8,7 @@ from anthropic.types import ToolUseBlock
 from baseline.variant import Variant
 from harness.candidate import Candidate
 from harness.ledger import Row
+from harness.propose.admission import Repetition
 from harness.propose.base import History, Proposer
 from harness.propose.claude import prompt, tools
 from harness.propose.claude.client import Answer, Client, Request
@@ -77,6 +78,11 @@ class Claude(Proposer):
         else:
             self._unused(f"candidate {candidate.id} was withdrawn", self._spent.pop(candidate.id))
 
+    @property
+    def at_once(self) -> bool:
+        """See `Proposer`: while the other proposer has its turn, it does."""
+        return self._resting() and self._instead.at_once
+
     def spent(self, candidate: Candidate) -> Spent | None:
         """What a candidate took; None for one of the other proposer."""
         return self._spent.get(candidate.id)
@@ -103,11 +109,16 @@ class Claude(Proposer):
     def _attempt(self, history: History) -> Candidate | None:
         """A candidate from the model; None, and an event, when there is none."""
         conversation = self._repairs.pop(0) if self._repairs else self._begin(history)
+        before = self._client.budget.spent - conversation.spent.usd
         try:
             candidate = self._converse(conversation, history)
         except Unanswered as failure:
             self._failed(failure, conversation)
             return None
+        except KeyboardInterrupt:
+            usage, usd = conversation.take().usage, self._client.budget.spent - before
+            self._record(Event(Kind.UNUSED, "Ctrl-C", usage, usd, self._client.settings.model))
+            raise
         self._failures = 0
         return candidate
 
@@ -149,7 +160,7 @@ class Claude(Proposer):
             self._open[candidate.id] = conversation
             return candidate
         if not calls:
-            self._note("an answer without a tool call")
+            self._note(Kind.MALFORMED, "an answer without a tool call")
         conversation.say(*([] if calls else [prompt.text(NO_CALL)]))
         return None
 
@@ -164,16 +175,20 @@ class Claude(Proposer):
         except Unreadable as error:
             conversation.result(call, str(error), error=True)
             return None
+        except Repetition as error:
+            self._note(Kind.REPEATED, str(error))
+            conversation.object(call, str(error))
+            return None
         except (ValueError, Refused) as error:
-            self._note(str(error))
+            self._note(Kind.MALFORMED, str(error))
             conversation.result(call, str(error), error=True)
             return None
         self._spent[candidate.id] = conversation.propose(call)
         return candidate
 
-    def _note(self, reason: str) -> None:
-        """An unsound answer, whose cost is the candidate's that comes of it, or of the event that ends it."""
-        self._record(Event(Kind.MALFORMED, reason, Usage(), 0.0, self._client.settings.model))
+    def _note(self, kind: Kind, reason: str) -> None:
+        """An answer that will not do. Its cost is the candidate's that comes of it, or of the event that ends it."""
+        self._record(Event(kind, reason, Usage(), 0.0, self._client.settings.model))
 
     def _unused(self, reason: str, spent: Spent) -> None:
         if spent:

@@ -1,6 +1,7 @@
 """What the proposer is asked to do, and what it needs for that."""
 
 import importlib.util
+import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from harness.propose.claude.price import Price, Usage, load_price
 KEY = "ANTHROPIC_API_KEY"
 # What a candidate usually takes, an assumption of ours: a call that reads the prompt, one that goes back with an error
 # or a question; the stable part of the prompt is in the cache by then.
+EACH_S = 60.0  # what a candidate takes with the model's thinking, an assumption too
 TYPICAL = Usage(input=1_000, cache_write=10_000, cache_read=45_000, output=14_000)
 
 
@@ -56,6 +58,16 @@ def estimate(settings: ClaudeSettings, candidates: int) -> float:
     """Dollars that so many candidates will likely cost, never more than the cap; nan where the model has no price."""
     likely = candidates * price_of(settings).usd(TYPICAL)
     return likely if settings.max_usd is None else min(likely, settings.max_usd)
+
+
+def forecast(settings: ClaudeSettings, candidates: int | None, minutes: float) -> str:
+    """What a search will likely cost, in one line; `candidates`: None where only the time ends it."""
+    many = candidates if candidates is not None else round(60 * minutes / EACH_S)
+    usd = estimate(settings, many)
+    if math.isnan(usd):
+        return f"{settings.model} has no price: what {many} candidates will cost is not known"
+    cap = f", and no more than ${settings.max_usd:.2f}" if settings.max_usd is not None else ""
+    return f"{settings.model}: about ${usd:.2f} for some {many} candidates{cap}"
 
 
 def api_key() -> str:

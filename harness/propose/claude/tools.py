@@ -9,7 +9,8 @@ from typing import Any
 import pydantic
 import yaml
 
-from harness.candidate import IO
+from harness.candidate import ENGINE_PARTS, IO, LAYOUT
+from harness.refutations import CONDITION
 
 
 class Arguments(pydantic.BaseModel):
@@ -49,16 +50,20 @@ class Proposal(Arguments):
     """What every proposal says of itself."""
 
     hypothesis: str = pydantic.Field(
-        description="why this should be faster here, in a sentence or two that a measurement can refute; for an idea "
-        "that was refuted before: which condition has changed"
+        description="why this should be faster here, in a sentence or two that a measurement can refute"
+    )
+    changed_condition: str = pydantic.Field(
+        description="for an idea that was refuted before: what is different here; else empty"
     )
     expected_gain: float = pydantic.Field(description="speed-up over the champion that you expect; 1.1 is 10 %")
     parent: str = pydantic.Field(description="the variant that this was made from; empty for none")
 
     @property
     def claim(self) -> str:
-        """The hypothesis with the gain that it expects."""
-        return f"{' '.join(self.hypothesis.split())} (expected: {self.expected_gain:.2f}x)"
+        """The hypothesis with the gain that it expects, and what has changed since the idea lost."""
+        claim = f"{self.hypothesis} (expected: {self.expected_gain:.2f}x)"
+        changed = f"{CONDITION} {self.changed_condition}" if self.changed_condition.strip() else ""
+        return " ".join(f"{claim} {changed}".split())
 
 
 class ProposeKernel(Proposal):
@@ -108,6 +113,16 @@ class ProposeIoPolicy(Proposal):
         return self.model_dump(exclude=set(Proposal.model_fields))
 
 
+class ProposeLayout(Proposal):
+    """Propose another order or alignment of an expert's tensors in its record. The model is converted into it, and
+    timed in the whole engine against the champion's."""
+
+    name: str = pydantic.Field(description="of the layout: lower-case words joined by _, saying what is new in it")
+    order: list[str] = pydantic.Field(description="every tensor of an expert once, as the champion's layout lists them")
+    align: int = pydantic.Field(description="bytes: a record's length is a multiple; a power of two of at least 4096")
+    tensor_align: int = pydantic.Field(description="bytes: where a tensor may begin; a power of two of at most align")
+
+
 class ReadVariant(Arguments):
     """Read the source of a variant: one of those that the prompt lists, or one that this search has tried."""
 
@@ -144,6 +159,7 @@ class ReadLedger(Arguments):
 TOOLS: Mapping[str, type[Arguments]] = {
     "propose_kernel": ProposeKernel,
     "propose_io_policy": ProposeIoPolicy,
+    "propose_layout": ProposeLayout,
     "read_variant": ReadVariant,
     "read_build_errors": ReadBuildErrors,
     "read_timing": ReadTiming,
@@ -153,9 +169,10 @@ TOOLS: Mapping[str, type[Arguments]] = {
 
 
 def offered(parts: Sequence[str]) -> Mapping[str, type[Arguments]]:
-    """The tools of a search that may change `parts`: ops, and "io"."""
-    lacking = {"propose_kernel"} if set(parts) <= {IO} else set()
+    """The tools of a search that may change `parts`: ops, "io" and "layout"."""
+    lacking = {"propose_kernel"} if set(parts) <= {*ENGINE_PARTS} else set()
     lacking |= set() if IO in parts else {"propose_io_policy"}
+    lacking |= set() if LAYOUT in parts else {"propose_layout"}
     return {name: kind for name, kind in TOOLS.items() if name not in lacking}
 
 

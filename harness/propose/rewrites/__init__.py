@@ -6,9 +6,10 @@ makes it; undoing one is composing the others, recombining two variants is compo
 
 from collections.abc import Iterable, Sequence
 
-from harness.propose.rewrites.cpu_inputs import BytesOfInput, MaskInPlace, PermuteValues, PrefetchWords
+from harness.propose.rewrites.cpu_inputs import AskOnce, BytesOfInput, MaskInPlace, PermuteValues, PrefetchWords
 from harness.propose.rewrites.cpu_order import CutIntoPieces, OneMatrixAtATime
 from harness.propose.rewrites.cpu_products import FactorGroups, StageInput
+from harness.propose.rewrites.cpu_registers import KeepInRegisters
 from harness.propose.rewrites.cpu_rows import SeveralRows
 from harness.propose.rewrites.cpu_vectors import FuseLoops, PrefetchElements, Vectorise
 from harness.propose.rewrites.kernel import Kernel
@@ -21,6 +22,7 @@ ALL: Sequence[Rewrite] = (
     StageInput(),
     CutIntoPieces(),
     OneMatrixAtATime(),
+    AskOnce(),
     MaskInPlace(),
     PermuteValues(),
     BytesOfInput(),
@@ -28,6 +30,7 @@ ALL: Sequence[Rewrite] = (
     FuseLoops(),
     Vectorise(),
     PrefetchElements(),
+    KeepInRegisters(),
     SeveralRows(),
     FactorGroups(),
     SimdGroupPerOutput(),

@@ -4,9 +4,12 @@ from collections.abc import Iterator
 
 from tree_sitter import Node
 
+from harness.propose.rewrites.cpu_products import PRODUCT
+from harness.propose.rewrites.functions import arguments, calls
 from harness.propose.rewrites.kernel import Kernel
+from harness.propose.rewrites.loops import assigned, declared, indent_of, innermost
 from harness.propose.rewrites.rewrite import Rewrite
-from harness.propose.rewrites.tree import Code, Edit, of_type, text_of
+from harness.propose.rewrites.tree import Code, Edit, identifiers, of_type, text_of
 
 _SHIFTED = "Shifted"
 _DOTS = ("packed_dots", "add_products", "row_dots")
@@ -112,3 +115,29 @@ class PrefetchWords(Rewrite):
             return None
         changed = kernel.with_tunable("PREFETCH", [8192, 0, 2048, 4096, 16384, 32768])
         return changed.with_code(kernel.code.edited(edits))
+
+
+class AskOnce(Rewrite):
+    """See `hypothesis`."""
+
+    name = "ask_once"
+    hypothesis = (
+        "The staged activations asked for before the loop over the rows that they meet, not once a row: a short row's"
+        " product takes little longer than asking."
+    )
+
+    def rewritten(self, kernel: Kernel) -> Kernel | None:
+        """See `Rewrite`."""
+        code, edits = kernel.code, list[Edit]()
+        for loop in innermost(code.root):
+            inputs = [arguments(call)[0] for call in calls(loop.body, PRODUCT) if arguments(call)]
+            varying = {loop.var} | {d.name for n in loop.statements for d in declared(code, n)}
+            asked = {text_of(n) for n in inputs if n.type == "call_expression"}
+            if len(asked) != 1 or any(identifiers(n) & (varying | assigned([loop.body])) for n in inputs):
+                continue
+            if loop.node.parent is not None and loop.node.parent.type == "compound_statement":
+                name = f"{code.fresh('staged')}{len(edits) or ''}"  # another one for each loop
+                at = loop.node.start_byte
+                line = f"const Input& {name} = {asked.pop()};\n{indent_of(code, loop.node)}"
+                edits += [Edit(at, at, line), *(Edit.of(n, name) for n in inputs)]
+        return kernel.with_code(code.edited(edits)) if edits else None

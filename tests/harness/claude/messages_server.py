@@ -94,7 +94,7 @@ def raw(body: bytes, content_type: str = "text/event-stream") -> Reply:
 
 
 class MessagesServer:
-    """Gives the replies that it was told to, in order, and keeps what it was asked."""
+    """Gives the replies that it was told to, in order, then `otherwise`, and keeps what it was asked."""
 
     def __init__(self, server: HTTPServer) -> None:
         self.url = server.url_for("").rstrip("/")
@@ -102,6 +102,7 @@ class MessagesServer:
         self.counted: list[dict[str, Any]] = []
         self.count: Reply = raw(b'{"input_tokens": 1000}', "application/json")
         self.over = threading.Event()  # ends what waits
+        self.otherwise: Reply = failed(400, "script_is_over")
         self._replies: list[Reply] = []
         server.expect_request("/v1/messages", method="POST").respond_with_handler(self._answer)
         server.expect_request("/v1/messages/count_tokens", method="POST").respond_with_handler(self._count)
@@ -141,7 +142,7 @@ class MessagesServer:
 
     def _answer(self, request: Request) -> Response:
         self.asked.append(request.get_json())
-        return self._replies.pop(0)(request) if self._replies else failed(400, "script_is_over")(request)
+        return (self._replies.pop(0) if self._replies else self.otherwise)(request)
 
     def _batch(self) -> Response:
         number = len(self.batches)

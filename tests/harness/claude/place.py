@@ -2,21 +2,23 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from baseline.errors import UsageError
-from baseline.variant import parse_variant
+from baseline.layout import TENSORS
+from harness import targets
 from harness.candidate import Candidate, Configuration, KernelSpec, Status, changed_part, identify
 from harness.propose.base import History, Proposer
 from harness.propose.claude.event import Kind
 from harness.propose.claude.make import Search, make_claude
 from harness.propose.claude.settings import ClaudeSettings
 from harness.settings import DEFAULT_IO
+from harness.shelf import Shelf
 from tests.harness.claude.messages_server import MessagesServer
 from tests.harness.rows import row
 
 KERNELS = Path(__file__).parents[3] / "kernels"
 OPS = ("qmatvec",)
-PARTS = (*OPS, "io")
+PARTS = (*OPS, "io", "layout")
 KERNEL = {
     "op": "qmatvec",
     "target": "cpu",
@@ -30,6 +32,7 @@ KERNEL = {
     "launch": {"threads": 2},
     "hypothesis": "wider loads",
     "expected_gain": 1.2,
+    "changed_condition": "",
 }
 POLICY = {
     "threads": 8,
@@ -42,8 +45,24 @@ POLICY = {
     "parent": "",
     "hypothesis": "more in flight",
     "expected_gain": 1.05,
+    "changed_condition": "",
+}
+LAYOUT = {
+    "name": "down_first",
+    "order": [f"{projection}.{tensor}" for projection in ("down_proj", "gate_proj", "up_proj") for tensor in TENSORS],
+    "align": 16384,
+    "tensor_align": 64,
+    "parent": "",
+    "hypothesis": "what is needed last is read first",
+    "expected_gain": 1.05,
+    "changed_condition": "",
 }
 USD = (4 * 100 + 5 * 20 + 0.2 * 1000 + 20 * 50) / 1e6  # of one scripted answer, at the price of the default model
+
+
+def numbered(number: int) -> dict[str, Any]:
+    """A kernel whose code is that of no other number's."""
+    return KERNEL | {"name": f"wide_{number}", "body": f"y[0] = {'twice(' * number}0{')' * number};"}
 
 
 class Fixed(Proposer):
@@ -68,12 +87,11 @@ class Place:
 
     def __init__(self, folder: Path, server: MessagesServer) -> None:
         self.run, self.server, self.events = folder, server, []
-        self.shelf = {}
         for op in OPS:
             (folder / "kernels" / op / "cpu").mkdir(parents=True)
-            (folder / "kernels" / op / "contract.yaml").write_text((KERNELS / op / "contract.yaml").read_text())
-            self.shelf[op] = {}
-            self.add(op, "plain", (KERNELS / op / "cpu" / "plain.cpp").read_text())
+            for part in ("contract.yaml", "cpu/plain.cpp"):
+                (folder / "kernels" / op / part).write_text((KERNELS / op / part).read_text())
+        self.shelf = Shelf({op: {} for op in OPS}, targets.here("cpu"), folder / "kernels")
         kernels = {op: KernelSpec("plain", {"THREADS": 2}) for op in OPS}
         configuration = Configuration(kernels, DEFAULT_IO)
         self.seed = Candidate(identify(configuration, self.shelf), "", "seed", "", configuration, "")
@@ -81,25 +99,11 @@ class Place:
         self.other = Fixed(self.seed)
         self.spent_usd = 0.0
 
-    def add(self, op: str, name: str, words: str):
-        """The stand-in for `Shelf.add`."""
-        path = self.run / "kernels" / op / "cpu" / f"{name}.cpp"
-        path.write_text(words)
-        try:
-            self.shelf[op][name] = parse_variant(path)
-        except UsageError:
-            path.unlink()
-            raise
-        return self.shelf[op][name]
-
     def proposer(self, **settings):
         given = {"model": "claude-opus-5-5", "base_url": self.server.url, "patience_s": 20.0} | settings
         search = Search(
             run=self.run,
-            kernels=self.run / "kernels",
             shelf=self.shelf,
-            add=self.add,
-            target="cpu",
             parts=PARTS,
             limits=("memory: 34 GB/s",),
             refuted=lambda: ["tables of 16 values: -2 % on M3 Max"],

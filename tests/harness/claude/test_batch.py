@@ -7,7 +7,7 @@ from harness.propose.claude import batched
 from harness.propose.claude.batched import SIZE
 from harness.propose.claude.event import Kind
 from tests.harness.claude.messages_server import failed, message, text, tool
-from tests.harness.claude.place import KERNEL, USD, Fixed, last_results
+from tests.harness.claude.place import KERNEL, USD, Fixed, last_results, numbered
 
 ERRORED = {"type": "errored", "error": {"type": "error", "error": {"type": "api_error", "message": "no"}}}
 
@@ -19,7 +19,7 @@ def succeeded(*blocks, **options):
 
 def kernel(number):
     """The result of a call that proposes a kernel of its own."""
-    return succeeded(tool("propose_kernel", KERNEL | {"name": f"wide_{number}"}, f"toolu_{number}"))
+    return succeeded(tool("propose_kernel", numbered(number), f"toolu_{number}"))
 
 
 @pytest.fixture

@@ -1,17 +1,20 @@
 """What is spent never exceeds the cap, whatever happens to a call."""
 
+import signal
+import threading
+
 import pytest
 from werkzeug import Response
 
 from harness.propose.claude.budget import Budget, Exhausted
 from harness.propose.claude.event import Kind
 from tests.harness.claude.messages_server import cut_after, failed, streamed, tool
-from tests.harness.claude.place import KERNEL, USD
+from tests.harness.claude.place import KERNEL, USD, numbered
 
 MAX_TOKENS = 1000
 WORST = (5 * 1050 + 20 * MAX_TOKENS) / 1e6  # of one call: 1000 tokens counted, 5 % of margin
 PROPOSAL = streamed(tool("propose_kernel", KERNEL))
-OTHER = streamed(tool("propose_kernel", KERNEL | {"name": "other"}))
+OTHER = streamed(tool("propose_kernel", numbered(1)))
 QUESTION = streamed(tool("read_ledger", {"op": "", "status": "", "last": 1}))
 
 
@@ -98,6 +101,23 @@ def test_every_dollar_is_a_candidates_or_an_events(place):
     assert place.kinds == [Kind.ERROR, Kind.CUT, Kind.UNUSED]
     accounted = proposer.spent(kept).usd + sum(event.usd for event in place.events)
     assert accounted == pytest.approx(proposer.total_usd) and proposer.spent(withdrawn) is None
+
+
+def test_what_ctrl_c_cuts_off_is_accounted_for(place):
+    """A question was answered; the answer to the next was under way."""
+
+    def interrupted(request):
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+        return place.server.stall()(request)
+
+    place.server.will(PROPOSAL, QUESTION, interrupted)
+    proposer = place.proposer(max_usd=10, max_tokens=MAX_TOKENS)
+    candidate = proposer.propose(place.history())
+    with pytest.raises(KeyboardInterrupt):
+        proposer.propose(place.history(candidate))
+    proposer.close()
+    assert place.kinds == [Kind.UNUSED] and place.events[0].usd == pytest.approx(USD + WORST)
+    assert place.events[0].usd + proposer.spent(candidate).usd == pytest.approx(proposer.total_usd)
 
 
 def test_held_dollars_count_until_they_are_settled():

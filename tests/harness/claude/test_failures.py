@@ -7,7 +7,7 @@ from harness.propose.claude import client
 from harness.propose.claude.event import Kind
 from harness.propose.claude.proposer import CALLS, FAILURES, REST
 from tests.harness.claude.messages_server import cut_after, event, events, failed, message, raw, streamed, text, tool
-from tests.harness.claude.place import KERNEL, USD, Fixed, last_results
+from tests.harness.claude.place import KERNEL, USD, Fixed, last_results, numbered
 
 PROPOSAL = streamed(tool("propose_kernel", KERNEL))
 BEGUN = next(events(message()))
@@ -176,7 +176,7 @@ def test_one_failure_after_a_rest_is_enough_for_another(place):
 @pytest.mark.parametrize("reply", [failed(529, retry_after="60"), cut_after(2, text("so"))])
 def test_a_repair_is_asked_for_again_when_the_server_is_back(place, reply):
     proposer = place.proposer()
-    place.server.will(PROPOSAL, reply, streamed(tool("propose_kernel", KERNEL | {"name": "repaired"}, "toolu_2")))
+    place.server.will(PROPOSAL, reply, streamed(tool("propose_kernel", numbered(1), "toolu_2")))
     broken = proposer.propose(place.history())
     proposer.observe(broken, place.judged(broken, Status.FAILED_BUILD, "no such name"))
     assert [proposer.propose(place.history()).proposer for _ in range(2)] == ["fixed", "claude"]

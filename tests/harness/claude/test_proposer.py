@@ -8,7 +8,7 @@ from harness.candidate import KernelSpec, Status, identify
 from harness.propose.claude.event import Kind
 from harness.settings import DEFAULT_IO
 from tests.harness.claude.messages_server import streamed, text, thinking, tool
-from tests.harness.claude.place import KERNEL, POLICY, USD, last_results
+from tests.harness.claude.place import KERNEL, LAYOUT, POLICY, USD, last_results, numbered
 
 
 def test_a_proposed_kernel_is_on_the_shelf_and_in_the_candidate(place):
@@ -28,6 +28,29 @@ def test_a_proposed_io_policy_is_a_candidate_that_changes_io_alone(place):
     candidate = place.proposer().propose(place.history())
     assert candidate.changed == "io" and candidate.configuration.kernels == place.seed.configuration.kernels
     assert candidate.configuration.io == DEFAULT_IO | {"threads": 8, "cache": "direct"}
+
+
+def test_a_proposed_layout_is_a_candidate_that_changes_it_alone(place):
+    place.server.will(streamed(tool("propose_layout", LAYOUT)))
+    candidate = place.proposer().propose(place.history())
+    assert candidate.changed == "layout" and candidate.configuration.kernels == place.seed.configuration.kernels
+    layout = place.shelf.layouts["down_first"]
+    assert candidate.configuration.layout == layout and layout.order[0] == "down_proj.weight"
+    assert (layout.align, layout.tensor_align) == (16384, 64)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "why"),
+    [
+        ({"align": 1000}, "align is 1000"),
+        ({"tensor_align": 3}, "tensor_align is 3"),
+        ({"order": []}, "order must name"),
+    ],
+)
+def test_a_layout_that_cannot_be_goes_back(wrong, why, place):
+    place.server.will(streamed(tool("propose_layout", LAYOUT | wrong)), streamed(tool("propose_layout", LAYOUT)))
+    assert place.proposer().propose(place.history()).changed == "layout"
+    assert why in json.dumps(last_results(place.server.asked[-1]))
 
 
 def test_a_candidate_knows_what_it_took(place):
@@ -89,7 +112,7 @@ def test_what_the_model_said_goes_back_as_it_came_thinking_included(place):
 def test_a_rejected_build_goes_back_with_the_compilers_words_as_often_as_is_allowed(place):
     proposer = place.proposer(repairs=2)
     for number in range(3):
-        place.server.will(streamed(tool("propose_kernel", KERNEL | {"name": f"wide_{number}"}, f"toolu_{number}")))
+        place.server.will(streamed(tool("propose_kernel", numbered(number), f"toolu_{number}")))
         candidate = proposer.propose(place.history())
         log = f"body:{number}: error: no twice"
         proposer.observe(candidate, place.judged(candidate, Status.FAILED_BUILD, log, reason="no twice"))
@@ -105,7 +128,7 @@ def test_a_rejected_build_goes_back_with_the_compilers_words_as_often_as_is_allo
 def test_a_kernel_that_was_right_or_dishonest_does_not_go_back(place):
     proposer = place.proposer()
     for number, status in enumerate((Status.DISCARDED, Status.KEPT, Status.DISHONEST, Status.IMPOSSIBLE)):
-        place.server.will(streamed(tool("propose_kernel", KERNEL | {"name": f"wide_{number}"})))
+        place.server.will(streamed(tool("propose_kernel", numbered(number))))
         candidate = proposer.propose(place.history())
         proposer.observe(candidate, place.judged(candidate, status))
     assert [len(asked["messages"]) for asked in place.server.asked] == [1, 1, 1, 1]

@@ -19,7 +19,7 @@ PRICES = data_folder("conf") / "prices.yaml"
 DEFAULT = "claude-opus-5-5"
 
 
-@pytest.mark.parametrize("parts", [("qmatvec",), ("io",), ("qmatvec", "io")])
+@pytest.mark.parametrize("parts", [("qmatvec",), ("io",), ("layout",), ("qmatvec", "io", "layout")])
 def test_schemas_are_what_strict_tool_use_takes_as_they_are(parts):
     for made in tools.schemas(parts):
         assert made["strict"] is True and made["description"]
@@ -28,9 +28,10 @@ def test_schemas_are_what_strict_tool_use_takes_as_they_are(parts):
 
 
 def test_only_what_may_be_changed_can_be_proposed():
-    names = [{made["name"] for made in tools.schemas(parts)} for parts in (("qmatvec",), ("io",))]
+    names = [{made["name"] for made in tools.schemas(parts)} for parts in (("qmatvec",), ("io",), ("layout",))]
     assert "propose_io_policy" not in names[0] and "propose_kernel" in names[0]
     assert "propose_kernel" not in names[1] and "propose_io_policy" in names[1]
+    assert "propose_layout" not in names[0] | names[1] and "propose_layout" in names[2]
 
 
 def test_the_default_model_is_on_the_sdks_list_and_has_a_price():

@@ -7,9 +7,15 @@ import pytest
 
 from harness.candidate import Configuration, Status, identify
 from harness.propose.base import History, Proposer
-from tests.harness.propose.worlds import PROPOSERS, World, exhaust, outcome, world
+from tests.harness.propose.worlds import PROPOSERS, World, exhaust, model, outcome, world
 
 Make = Callable[[World], Proposer]
+
+
+@pytest.fixture(autouse=True)
+def a_model(server) -> None:
+    """For who asks one."""
+    server.otherwise = model
 
 
 @pytest.fixture(params=PROPOSERS.values(), ids=PROPOSERS.keys())
@@ -29,10 +35,12 @@ def changes(old: Configuration, new: Configuration) -> list[str]:
 
 def test_a_proposal_changes_what_it_says_and_nothing_else(make, here):
     proposed = exhaust(make(here), here.seed, [])
-    assert proposed
+    assert proposed and proposed[0].parent == here.seed.id
+    known = {here.seed.id}
     for candidate in proposed:
         assert changes(here.seed.configuration, candidate.configuration) == [candidate.changed]
-        assert candidate.parent == here.seed.id and candidate.hypothesis and candidate.proposer
+        assert candidate.parent in known and candidate.hypothesis and candidate.proposer
+        known.add(candidate.id)
 
 
 def test_its_id_is_what_it_is_made_of(make, here):

@@ -86,7 +86,9 @@ def test_an_error_in_the_header_is_answered_with_its_line_in_the_file(here):
 
 
 def test_a_refuted_idea_needs_a_changed_condition(here, monkeypatch):
-    monkeypatch.setattr("harness.propose.admission.turned_down", lambda idea, op, target: f"repeats {op} {target}")
+    monkeypatch.setattr(
+        "harness.propose.admission.turned_down", lambda idea, op, target, rows: f"repeats {op} {target}"
+    )
     path = drop(here.folder / "inbox", "mine.cpp", GOOD)
     assert ask(open_inbox(here), here) is None
     assert answer(path)["reason"] == "repeats qmatvec cpu"

@@ -6,11 +6,15 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from werkzeug import Request, Response
+
 from harness import targets
 from harness.candidate import Candidate, Status, changed_part
 from harness.ledger import Ledger, Row
 from harness.loop import seed_candidate
 from harness.propose.base import History, Proposer
+from harness.propose.claude.make import Search, make_claude
+from harness.propose.claude.settings import ClaudeSettings
 from harness.propose.inbox import Inbox
 from harness.propose.mutate import Mutate
 from harness.propose.random import Random
@@ -19,6 +23,8 @@ from harness.rows import seed_row
 from harness.settings import DEFAULT_IO
 from harness.shelf import Shelf
 from harness.study import Study
+from tests.harness.claude import messages_server
+from tests.harness.claude.place import KERNEL
 from tests.harness.rows import row
 
 KERNELS = Path(__file__).parents[3] / "kernels"
@@ -151,4 +157,25 @@ def inbox(here: World) -> Proposer:
     return Inbox(here.folder / "inbox", here.shelf, OPS, patience_s=0.0)
 
 
-PROPOSERS = {"mutate": mutate, "random": random, "replay": replay, "inbox": inbox}
+def model(request: Request) -> Response:
+    """A reply: of the kernels that can be found, the first that the prompt does not tell of; a refusal in the end."""
+    told = json.dumps(request.get_json()["messages"][0])
+    for op in OPS:
+        for name, (tunables, body) in OTHERS.items():
+            if (hypothesis := f"{name} is faster for {op}") not in told:
+                listed = [{"name": tunable, "values": values} for tunable, values in tunables.items()]
+                own = {"op": op, "name": name, "hypothesis": hypothesis, "tunables": listed, "body": body}
+                kernel = KERNEL | own | {"helpers": "", "supports": []}
+                return messages_server.streamed(messages_server.tool("propose_kernel", kernel))(request)
+    return messages_server.streamed(messages_server.text("That was all."), stop="refusal")(request)
+
+
+def claude(here: World) -> Proposer:
+    """It needs a server that answers as `model` does."""
+    study = Study(here.folder / "study.db", 0)
+    study.recover([])
+    search = Search(here.folder, here.shelf, OPS)
+    return make_claude(ClaudeSettings("some-model"), search, Mutate(study, here.shelf, OPS), lambda event: None)
+
+
+PROPOSERS = {"mutate": mutate, "random": random, "replay": replay, "inbox": inbox, "claude": claude}
