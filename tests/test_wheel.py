@@ -95,7 +95,8 @@ def test_the_installed_command_searches(installed, tmp_path):
     (tmp_path / "texts").mkdir()
     shutil.copy(TINY_MOE / "heldout" / "heldout_pydocs.txt", tmp_path / "texts")
     record(checkpoint, tmp_path / "golden", tmp_path / "texts", sizes=SIZES)
-    arguments = ["search", "--json", "run=found", "candidates=1", "op=[io]", "minutes=2"]
+    # A gain that the fewest blocks refute.
+    arguments = ["search", "--json", "run=found", "candidates=1", "op=[io]", "minutes=2", "min_gain=100"]
     arguments += [f"model={tmp_path / 'packed'}", f"golden={tmp_path / 'golden'}"]
     found = json.loads(run(binaries / "nightforge", *arguments, env=env, cwd=work))
     assert found["evaluated"] == 1 and (work / "found" / "ledger.tsv").is_file()

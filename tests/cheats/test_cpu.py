@@ -91,7 +91,7 @@ EXPERT_DOWN = {
 TABLE = {("qmatvec", name): found for name, found in QMATVEC.items()} | {
     ("expert_down", name): found for name, found in EXPERT_DOWN.items()
 }
-WAITS = {"loops_for_ever": 3.0}  # a shorter timeout
+WAITS = {"loops_for_ever": 1.0}  # a shorter timeout
 TO_THE_END = "words"
 HONEST = sorted((path.parent.name, path.stem) for path in (CHEATS / "honest" / "cpu").glob("*/*.cpp"))
 

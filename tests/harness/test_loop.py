@@ -96,11 +96,11 @@ def wait_for_rows(settings, count, process):
 
 
 def test_search_keeps_the_fast_one_and_records_the_bad_ones(settings, kernels):
-    bad = ["does_not_compile", "leaves_an_element", "loops", "writes_past_its_output"]
+    bad = ["does_not_compile", "leaves_an_element", "writes_past_its_output"]
     for name in bad:
         write_variant(kernels, name, BAD[name])
     seen = Recorder()
-    summary = search(dataclasses.replace(settings, candidates=5), seen)
+    summary = search(dataclasses.replace(settings, candidates=4), seen)
     rows = load_rows(settings.run / "ledger.tsv")
     assert list(map(encode, seen.rows)) == list(map(encode, rows))  # nan is not equal to nan
     outcomes = {row.variant: (row.status, row.stage) for row in rows[1:]}
@@ -108,12 +108,11 @@ def test_search_keeps_the_fast_one_and_records_the_bad_ones(settings, kernels):
         "does_not_compile": (Status.FAILED_BUILD, Stage.BUILD),
         "fast": (Status.KEPT, Stage.ENGINE),
         "leaves_an_element": (Status.WRONG, Stage.CHECK),
-        "loops": (Status.TIMEOUT, Stage.CHECK),
         "writes_past_its_output": (Status.CRASHED, Stage.CHECK),
     }
     fast = next(row for row in rows if row.variant == "fast")
     assert seen.champions == [rows[0].id, fast.id] and fast.parent == rows[0].id
-    assert summary.champion == fast.id and (summary.evaluated, summary.kept) == (5, 1)
+    assert summary.champion == fast.id and (summary.evaluated, summary.kept) == (4, 1)
     assert summary.confirmed.ops.keys() == {"qmatvec"} and summary.speedup_low > 1
     assert summary.speedup == summary.confirmed.ops["qmatvec"].value and not summary.language_model
     folder = settings.run / "candidates" / fast.id

@@ -59,7 +59,7 @@ REASONS = {
 
 @pytest.mark.parametrize("name", REASONS)
 def test_a_wrong_kernel_fails_with_its_reason(check, name):
-    checked = check(BAD[name], timeout_s=3.0 if name == "loops" else TIMEOUT_S)
+    checked = check(BAD[name], timeout_s=1.0 if name == "loops" else TIMEOUT_S)
     status, reason = REASONS[name]
     assert not checked.right and checked.failure.status is status, checked.failure
     assert reason in checked.failure.reason
