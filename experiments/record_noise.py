@@ -44,7 +44,7 @@ def main(file: Path) -> None:
 
 def _lines(kernel: str, folder: Path) -> Iterator[str]:
     library = _library(kernel, folder)
-    inputs = folder / f"{library.contract.op}.npz"
+    inputs = folder / f"{library.contract.op}.npy"
     bench_inputs(library, inputs)
     mine, home = (writable(folder / name) for name in ("candidate", "champion"))
     noise = measure_noise(library, 0, mine, 300.0).errors

@@ -13,6 +13,7 @@ import numpy as np
 
 from baseline.elements import Array
 from baseline.errors import CheckError
+from baseline.mlx_ops import bytes_touched
 from baseline.samples import sample_inputs
 from harness.blocks import CANDIDATE, CHAMPION, Blocks, measure
 from harness.build import OpLibrary
@@ -20,8 +21,12 @@ from harness.candidate import Benched, Failure, Status
 from harness.clocks import disagreement, hidden_s
 from harness.contestant import Contestant, Repetition
 from harness.conversation import Ended
+from harness.copies import save_copies
+from harness.draws import Draw, Draws
 from harness.keep import LEAST_BLOCKS, MOST_BLOCKS, speedup
 from harness.physics import Floor
+from harness.rotation import rotations
+from harness.slots import field
 from harness.timed_check import Taken, TimedCheck
 from harness.tolerance import FACTOR
 from harness.verify import STATUS
@@ -82,14 +87,14 @@ def pooled(pairs: Sequence[Samples]) -> Samples:
 
 
 def bench_inputs(library: OpLibrary, file: Path) -> None:
-    """Writes inputs of the contract's bench shape, from a seed that nobody keeps. Each pair has a slot of its own."""
+    """Writes copies of the inputs of the contract's bench shape (`harness.copies`), from a seed that nobody keeps. Each
+    pair has a slot of its own."""
     contract, case = library.contract, library.contract.bench[0]
-    arrays = sample_inputs(contract, case, np.random.default_rng(secrets.randbits(128)))
-    if "slot" in arrays:
-        arrays["slot"] = np.arange(case.dims["p"], dtype=np.int32) % case.dims["s"]
-    partial = file.with_suffix(".partial.npz")
-    np.savez(partial, allow_pickle=False, **arrays)
-    partial.replace(file)
+    random = np.random.default_rng(secrets.randbits(128))
+    slots = {"slot": np.arange(case.dims["p"], dtype=np.int32) % case.dims["s"]} if "s" in case.dims else {}
+    count = rotations(bytes_touched(contract, case))
+    copies = ({**sample_inputs(contract, case, random), **slots} for _ in range(count))
+    save_copies(file, {tensor.name: field(contract, tensor) for tensor in contract.inputs}, count, copies)
 
 
 @dataclass(frozen=True)
@@ -186,7 +191,7 @@ class Contest:
         check = TimedCheck(self.candidate, self.inputs, self.noise, self.factor)
         for process in dict.fromkeys(processes.values()):
             process.ready()
-        match = Match(processes, check)
+        match = Match(processes, check, Draws(self.candidate.contract, self.inputs))
         samples = Samples(match.launches, measure(match.timed, plan.blocks, plan.budget_s, self.min_gain))
         too_fast = self.floor.failure(median(samples.seconds()[1]))
         return samples, disagreement(samples.blocks) or match.verdict() or too_fast
@@ -195,8 +200,8 @@ class Contest:
 class Match:
     """Two arms, wherever they run, and repetitions of equally many launches, each on activations of its own."""
 
-    def __init__(self, processes: Mapping[str, Contestant], check: TimedCheck) -> None:
-        self._processes, self._check = processes, check
+    def __init__(self, processes: Mapping[str, Contestant], check: TimedCheck, draws: Draws) -> None:
+        self._processes, self._check, self._draws = processes, check, draws
         self.launches = 1
         seconds = [min(self.repetition(arm).seconds for _ in range(3)) for arm in (CHAMPION, CANDIDATE)]
         # What asking for them takes is then the same for both.
@@ -213,13 +218,13 @@ class Match:
     def timed(self, arm: str) -> Repetition:
         """One that counts. The candidate's must all be complete. CHECKED of them are kept, each as likely as the
         others: nobody knows which when it runs, and none comes after the last that counts."""
-        found, activations = self._run(arm)
+        found, draw, activations = self._run(arm)
         if arm == CANDIDATE and self._failure is None:
             self._failure = self._check.look(self._processes[arm], activations)
             self._seen += 1
             place = self._seen - 1 if self._seen <= CHECKED else secrets.randbelow(self._seen)
             if place < CHECKED:
-                self._taken[place] = self._check.take(self._processes[arm], arm, activations)
+                self._taken[place] = self._check.take(self._processes[arm], arm, activations, draw.first)
         return found
 
     def verdict(self) -> Failure | None:
@@ -227,10 +232,11 @@ class Match:
         failures = (self._failure, *map(self._check.judge, self._taken.values()))
         return next((failure for failure in failures if failure is not None), None)
 
-    def _run(self, arm: str) -> tuple[Repetition, Mapping[str, Array]]:
-        activations = self._check.draw(self.launches)
-        self._processes[arm].prepare(arm, activations)
-        return self._processes[arm].run(arm), activations
+    def _run(self, arm: str) -> tuple[Repetition, Draw, Mapping[str, Array]]:
+        draw = self._draws.draw(self.launches)
+        activations = self._draws.activations(draw)
+        self._processes[arm].prepare(arm, activations, draw.first)
+        return self._processes[arm].run(arm), draw, activations
 
 
 def _benched(samples: Samples | None, failure: Failure | None, seconds: float) -> Benched:

@@ -1,13 +1,13 @@
 """The child's `contest` job: kernels at the bench shape, which run when the parent says so."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from baseline.elements import Array
 from harness import launch
 from harness.child import begin
+from harness.copies import load_copies
 from harness.guarded import array_hash
 from harness.listening import channel, listen
 from harness.slots import Slots
@@ -24,34 +24,29 @@ def run(job: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class Arena:
-    """Copies of the inputs that all launches share, taken in turn, so that no cache holds the next one; and slots for
-    the activations and the outputs of each."""
+    """Copies of the inputs that all launches share (`harness.copies`), and slots for the activations and the outputs of
+    each."""
 
     def __init__(self, job: Mapping[str, Any]) -> None:
-        """`inputs` is a file of all inputs, of which `copies` are made; `slots` are the parent's."""
-        self._names: list[str] = job["input_order"]
-        with np.load(job["inputs"]) as arrays:
-            given = [arrays[name] for name in self._names]
-        self._inputs: list[Arrays] = [given, *([a.copy() for a in given] for _ in range(job["copies"] - 1))]
+        """`inputs` is the file of all copies; `slots` are the parent's."""
+        self._copies = load_copies(Path(job["inputs"]))
         self._slots = Slots.from_json(job["slots"]).arrays
-        self._outputs = [name for name in self._slots if name not in self._names]
+        self._outputs = [name for name in self._slots if name not in self._copies]
         self._launches: list[tuple[Arrays, Arrays]] = []
-        self._turn = 0
 
     def load(self, arms: Mapping[str, Any]) -> None:
         """Loads the kernels: their code runs from here on."""
         self._kernels = {name: launch.load(call) for name, call in arms.items()}
 
-    def prepare(self, arm: str, launches: int) -> dict[str, Any]:
-        """Makes an arm's next launches ready, one for each of the first so many slots."""
-        self._launches = [self._arrays(number) for number in range(launches)]
-        self._turn += launches
+    def prepare(self, arm: str, launches: int, first: int) -> dict[str, Any]:
+        """Makes an arm's next launches ready, one for each of the first so many slots, on the copies from `first`."""
+        self._launches = [self._arrays(number, first + number) for number in range(launches)]
         self._placed = [self._kernels[arm].place(*pair) for pair in self._launches]
         return {}
 
-    def _arrays(self, number: int) -> tuple[Arrays, Arrays]:
-        shared = zip(self._names, self._inputs[(self._turn + number) % len(self._inputs)], strict=True)
-        inputs = [self._slots[name][number] if name in self._slots else array for name, array in shared]
+    def _arrays(self, number: int, copy: int) -> tuple[Arrays, Arrays]:
+        copies = self._copies.items()
+        inputs = [self._slots[name][number] if name in self._slots else all_[copy % len(all_)] for name, all_ in copies]
         return inputs, [self._slots[name][number] for name in self._outputs]
 
     def run(self, arm: str) -> dict[str, Any]:
@@ -62,5 +57,5 @@ class Arena:
         """Has the outputs of a launch lie in its slot, if they do not; the hashes of its other inputs, by name."""
         inputs, outputs = self._launches[number]
         self._kernels[arm].results(inputs, outputs)
-        own = [pair for pair in zip(self._names, inputs, strict=True) if pair[0] not in self._slots]
+        own = [pair for pair in zip(self._copies, inputs, strict=True) if pair[0] not in self._slots]
         return {"hashes": {name: array_hash(array) for name, array in own}}

@@ -13,10 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from baseline.elements import Array
-from baseline.mlx_ops import bytes_touched
 from harness.build import OpLibrary
 from harness.conversation import Conversation
-from harness.rotation import rotations
 from harness.slots import Slots, fields, poison
 
 
@@ -32,7 +30,7 @@ class Contestant(Conversation):
     """The parent's side of `harness.contest_job`: one arm or several."""
 
     def __init__(self, arms: Mapping[str, OpLibrary], inputs: Path, folder: Path, timeout_s: float) -> None:
-        """inputs: the file of what all copies begin with, at the contract's bench shape. See `Conversation`."""
+        """inputs: the file of all copies of the inputs (`harness.copies`). See `Conversation`."""
         library = next(iter(arms.values()))
         self._outputs = [tensor.name for tensor in library.contract.outputs]
         self.slots = Slots.new(fields(library.contract))
@@ -40,18 +38,18 @@ class Contestant(Conversation):
         super().__init__(_job(arms, inputs, self.slots), tuple(arms), folder, timeout_s, *passed)
         os.close(self.slots.descriptor)
 
-    def prepare(self, arm: str, activations: Mapping[str, Array]) -> None:
+    def prepare(self, arm: str, activations: Mapping[str, Array], first: int) -> None:
         """Makes an arm's next launches ready, one for each of `activations`: [launches, ...] by name, at most as many
-        as there are slots."""
+        as there are slots. The first gets copy `first` of the other inputs, the next ones get those after it."""
         launches = len(next(iter(activations.values())))
         if self.native:
-            self.ask("prepare", arm=arm, launches=launches)
+            self.ask("prepare", arm=arm, launches=launches, first=first)
         for name, values in activations.items():
             self.slots.arrays[name][:launches] = values
         for name in self._outputs:
             poison(self.slots.arrays[name][:launches])
         if not self.native:  # MLX's arrays are copies of what lies in the slots
-            self.ask("prepare", arm=arm, launches=launches)
+            self.ask("prepare", arm=arm, launches=launches, first=first)
 
     def run(self, arm: str) -> Repetition:
         """Launches what was prepared. Native code stands until it is asked again."""
@@ -81,9 +79,7 @@ def _job(arms: Mapping[str, OpLibrary], inputs: Path, slots: Slots) -> dict[str,
         "kind": "contest",
         "device": library.backend.device,
         "inputs": str(inputs.resolve()),
-        "input_order": [tensor.name for tensor in contract.inputs],
         "slots": slots.to_json(),
-        "copies": rotations(bytes_touched(contract, contract.bench[0])),
         "arms": calls,
         "calls": list(calls.values()),
     }

@@ -148,7 +148,7 @@ class Judge:
 
     def inputs(self, op: str) -> Path:
         """The file of an op's bench inputs."""
-        return self.scratch / f"{op}.bench.npz"
+        return self.scratch / f"{op}.bench.npy"
 
     def evaluate(self, candidate: Candidate, champion: Candidate, folder: Path) -> Verdict:
         """All stages for a candidate that changes one op of the champion, its I/O policy or its layout."""

@@ -7,8 +7,8 @@ from baseline.errors import CheckError
 from baseline.variant import SUFFIXES, Choice, parse_variant
 from harness.build import OpLibrary, build
 from harness.contestant import Contestant
+from harness.draws import Draws
 from harness.physics import Floor, floor
-from harness.timed_check import TimedCheck
 
 NOOP = """/*---
 op: {op}
@@ -33,10 +33,10 @@ def measure_floor(plain: OpLibrary, gbps: float | None, inputs: Path, folder: Pa
     with Contestant({NAME: library}, inputs, folder, TIMEOUT_S) as empty:
         empty.ready()
         launches = min(LAUNCHES, empty.slots.count)
-        activations = TimedCheck(library, inputs, {}, 1.0).draw(launches)
-        times = []
+        draws, times = Draws(library.contract, inputs), []
         for _ in range(ROUNDS):
-            empty.prepare(NAME, activations)
+            draw = draws.draw(launches)
+            empty.prepare(NAME, draws.activations(draw), draw.first)
             times.append(empty.run(NAME).seconds / launches)
         seconds = min(times)
     return floor(plain.contract, seconds, gbps)

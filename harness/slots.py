@@ -29,12 +29,12 @@ LINE = 64
 def fresh(contract: Contract) -> list[Tensor]:
     """The inputs of which every launch at the bench shape gets values of its own."""
     kinds = [t for t in contract.inputs if t.type in ("T", "float32")]
-    return [t for t in kinds if np.dtype(_field(contract, t)).itemsize <= FRESH_BYTES]
+    return [t for t in kinds if np.dtype(field(contract, t)).itemsize <= FRESH_BYTES]
 
 
 def fields(contract: Contract) -> Fields:
     """What a slot of a launch at the bench shape holds."""
-    return {t.name: _field(contract, t) for t in (*fresh(contract), *contract.outputs)}
+    return {t.name: field(contract, t) for t in (*fresh(contract), *contract.outputs)}
 
 
 class Slots:
@@ -42,8 +42,8 @@ class Slots:
 
     def __init__(self, fields: Fields, count: int, descriptor: int) -> None:
         """Maps the memory behind `descriptor`."""
-        record = _record(fields)
-        slots = np.frombuffer(mmap.mmap(descriptor, count * record.itemsize), record)
+        slot = record(fields)
+        slots = np.frombuffer(mmap.mmap(descriptor, count * slot.itemsize), slot)
         self.count, self.descriptor = count, descriptor
         self.arrays: dict[str, Array] = {name: slots[name] for name in fields}
         self._fields = fields
@@ -51,7 +51,7 @@ class Slots:
     @classmethod
     def new(cls, fields: Fields) -> "Slots":
         """As many as fit into SHARED_BYTES."""
-        nbytes = _record(fields).itemsize
+        nbytes = record(fields).itemsize
         count = max(SHARED_BYTES // nbytes, 1)
         return cls(fields, count, _memory(count * nbytes))
 
@@ -83,14 +83,15 @@ def _words(array: Array) -> tuple[Array, int]:
     return words, int(np.iinfo(words.dtype).max)
 
 
-def _field(contract: Contract, tensor: Tensor) -> tuple[str, tuple[int, ...]]:
+def field(contract: Contract, tensor: Tensor) -> tuple[str, tuple[int, ...]]:
+    """A tensor's numpy dtype and shape at the bench shape."""
     case = contract.bench[0]
     return STORAGE[contract.element_type(tensor, case.constants)].name, contract.shape(tensor, case)
 
 
-def _record(fields: Fields) -> np.dtype[Any]:
-    """One slot. Its tensors begin at a cache line, and between them is one: most have sizes that are powers of two,
-    and would be as far from the end of a page in every slot."""
+def record(fields: Fields) -> np.dtype[Any]:
+    """One slot, or one copy of the inputs. Its tensors begin at a cache line, and between them is one: most have sizes
+    that are powers of two, and would be as far from the end of a page in every one."""
     formats = [(name, tuple(shape)) for name, shape in fields.values()]
     offsets, end = [], 0
     for form in formats:

@@ -1,8 +1,7 @@
-"""The activations of the timed launches, all of them new, and the check of what was made of them.
+"""The check of what the timed launches made.
 
-No launch gets what another had: to give an earlier answer again is always wrong. After each repetition all outputs must
-be written; whether they are right is looked at in a few. That the inputs which all launches share, the weights, are
-still what they were is the contestant's own word.
+After each repetition all outputs must be written; whether they are right is looked at in a few. That the inputs which
+launches share, the weights, are still what they were is the contestant's own word.
 """
 
 import math
@@ -15,45 +14,35 @@ from typing import Any
 import numpy as np
 
 from baseline.elements import Array
-from baseline.samples import sample_inputs
 from harness.build import OpLibrary
 from harness.candidate import Failure, Status
 from harness.contestant import Contestant
+from harness.copies import map_copies
 from harness.guarded import array_hash
 from harness.recipes import FIRST
-from harness.slots import fresh, unwritten
+from harness.slots import unwritten
 from harness.tolerance import compare
 from harness.trials import Trial, cut
 
 
 @dataclass(frozen=True)
 class Taken:
-    """What a launch made: its activations, its outputs, the hashes of its other inputs afterwards."""
+    """What a launch made: its activations, which copy of the other inputs it had, its outputs, and the hashes of its
+    other inputs afterwards."""
 
     activations: Mapping[str, Array]
+    copy: int
     outputs: Mapping[str, Array]
     hashes: Mapping[str, Any]
 
 
 class TimedCheck:
-    """Draws activations, and compares what a launch made of them. Nothing but the activations goes to a contestant."""
+    """Compares what a launch made with what it was to make."""
 
     def __init__(self, library: OpLibrary, inputs: Path, noise: Mapping[str, float], factor: float) -> None:
-        """`inputs` holds what all copies begin with; `factor` times `noise` (of `harness.verify`) is the tolerance."""
-        self._contract, self._fresh = library.contract, fresh(library.contract)
-        with np.load(inputs) as arrays:
-            self._given = {name: arrays[name] for name in arrays.files}
-        shared = (t.name for t in library.contract.inputs if t not in self._fresh)
-        self._hashes = {name: array_hash(self._given[name]) for name in shared}
+        """`inputs` is the file of all copies; `factor` times `noise` (of `harness.verify`) is the tolerance."""
+        self._contract, self._copies = library.contract, map_copies(inputs)
         self._noise, self._factor = noise, factor
-        self._random = np.random.default_rng(secrets.randbits(128))
-
-    def draw(self, launches: int) -> dict[str, Array]:
-        """Activations of so many launches, [launches, ...] by name. Nobody keeps their seed."""
-        case = self._contract.bench[0]
-        wanted = self._fresh.__contains__
-        draws = [sample_inputs(self._contract, case, self._random, only=wanted) for _ in range(launches)]
-        return {name: np.stack([draw[name] for draw in draws]) for name in draws[0]}
 
     def look(self, contestant: Contestant, activations: Mapping[str, Array]) -> Failure | None:
         """Whether the launches on these activations, the last that were run, have left anything undone, or changed what
@@ -67,32 +56,37 @@ class TimedCheck:
                 return _wrong(f"left {count} of {made[0].size} elements of {name} unwritten when it answered")
         return None
 
-    def take(self, contestant: Contestant, arm: str, activations: Mapping[str, Array]) -> Taken:
-        """What one of the launches on these activations, the last that were run, has made: nobody knows which."""
+    def take(self, contestant: Contestant, arm: str, activations: Mapping[str, Array], first: int) -> Taken:
+        """What one of the launches on these activations, the last that were run, has made: nobody knows which. Copy
+        `first` was the first launch's."""
         number = secrets.randbelow(len(next(iter(activations.values()))))
         made, hashes = contestant.collect(arm, number)
-        return Taken({name: values[number].copy() for name, values in activations.items()}, made, hashes)
+        own = {name: values[number].copy() for name, values in activations.items()}
+        return Taken(own, first + number, made, hashes)
 
     def judge(self, taken: Taken) -> Failure | None:
         """What is wrong with what was taken."""
-        problem = self._modified(taken.hashes) or self._deviation(taken)
+        names = self._copies.keys() - taken.activations.keys()
+        shared = {name: self._copies[name][taken.copy % len(self._copies[name])] for name in names}
+        problem = _modified(shared, taken.hashes) or self._deviation({**shared, **taken.activations}, taken.outputs)
         return _wrong(problem) if problem else None
 
-    def _modified(self, hashes: Mapping[str, Any]) -> str:
-        changed = (name for name, wanted in self._hashes.items() if hashes.get(name) != wanted)
-        return next((f"modified its input {name}" for name in changed), "")
-
-    def _deviation(self, taken: Taken) -> str:
-        given, case = {**self._given, **taken.activations}, self._contract.bench[0]
+    def _deviation(self, given: Mapping[str, Array], outputs: Mapping[str, Array]) -> str:
+        case = self._contract.bench[0]
         small = Trial(cut(self._contract, case), FIRST)  # of which the noise is known
         for tensor in self._contract.outputs:
             # Where the bench shape is never checked in full its noise is not known: what is not a number still shows.
             noise = self._noise.get(small.of(tensor.name), math.inf)
             allowed, random = self._factor * noise, np.random.default_rng()
-            compared = compare(self._contract, case, tensor, given, taken.outputs[tensor.name], allowed, random)
+            compared = compare(self._contract, case, tensor, given, outputs[tensor.name], allowed, random)
             if compared.problem:
                 return compared.problem
         return ""
+
+
+def _modified(shared: Mapping[str, Array], hashes: Mapping[str, Any]) -> str:
+    changed = (name for name, array in shared.items() if hashes.get(name) != array_hash(array))
+    return next((f"modified its input {name}" for name in changed), "")
 
 
 def _wrong(problem: str) -> Failure:

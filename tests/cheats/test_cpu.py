@@ -30,6 +30,7 @@ QMATVEC = {
     "replays_by_content": (BENCH, Status.WRONG, TIMED + "y["),
     "replays_by_call_count": (BENCH, Status.WRONG, TIMED + "y["),
     "right_for_the_first_calls": (BENCH, Status.WRONG, TIMED + "left 512 of 512 elements of y unwritten"),
+    "reads_the_first_copy": (BENCH, Status.WRONG, TIMED + "y["),
     "hard_codes_the_benchmark": (CHECK, Status.WRONG, "(N=512 K=512"),
     "detects_the_timed_phase": (BENCH, Status.WRONG, TIMED + "y["),
     "lazy_while_it_is_timed": (BENCH, Status.WRONG, TIMED),

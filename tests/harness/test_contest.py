@@ -4,6 +4,7 @@ import dataclasses
 import math
 from statistics import median
 
+import numpy as np
 import pytest
 
 from baseline.contract import load_contract
@@ -12,8 +13,10 @@ from harness.build import build
 from harness.candidate import Status
 from harness.contest import Contest, ContestPlan, bench_inputs
 from harness.conversation import Ended
+from harness.copies import load_copies
 from harness.opening import measure_floor
 from harness.physics import Floor
+from harness.slots import LINE
 from harness.targets import Cpu
 from harness.verify import measure_noise
 from tests.harness.variants import BAD, RIGHT, write_variant
@@ -45,14 +48,21 @@ def contest(library, tmp_path):
     def run(champion, candidate, timeout_s=20.0, floor=NO_FLOOR, part=Contest.run):
         old, new = library("champion", champion), library("candidate", candidate)
         noise = measure_noise(library("right", RIGHT), 1, tmp_path, 20.0)
-        bench_inputs(old, tmp_path / "inputs.npz")
+        bench_inputs(old, tmp_path / "inputs.npy")
         folders = tmp_path / "candidate", tmp_path / "champion"
         for folder in folders:
             folder.mkdir(exist_ok=True)
-        where = tmp_path / "inputs.npz", *folders, timeout_s
+        where = tmp_path / "inputs.npy", *folders, timeout_s
         return part(Contest(old, new, *where, floor, noise.errors, 0.1, plan=PLAN))
 
     return run
+
+
+def test_no_copy_of_the_weights_holds_what_another_holds(library, tmp_path):
+    bench_inputs(library("plain_one", RIGHT), tmp_path / "inputs.npy")
+    for name, copies in load_copies(tmp_path / "inputs.npy").items():
+        lines = np.ascontiguousarray(copies).reshape(-1).view(f"V{LINE}")
+        assert len(copies) > 1 and len(set(lines.tolist())) == len(lines), name
 
 
 def test_four_times_the_work_takes_some_four_times_as_long(contest):
@@ -132,11 +142,11 @@ def test_the_lower_of_two_floors_counts():
 
 def test_the_floor_of_an_op(library, tmp_path):
     plain = library("plain_one", RIGHT)
-    bench_inputs(plain, tmp_path / "inputs.npz")
-    floor = measure_floor(plain, 30.0, tmp_path / "inputs.npz", tmp_path, tmp_path / "cache")
+    bench_inputs(plain, tmp_path / "inputs.npy")
+    floor = measure_floor(plain, 30.0, tmp_path / "inputs.npy", tmp_path, tmp_path / "cache")
     assert 0 < floor.noop_s < 0.01 and floor.bytes_s == pytest.approx(floor.nbytes / 45e9)
     assert floor.failure(1.0) is None and floor.failure(floor.noop_s / 100) is not None
-    unknown = measure_floor(plain, None, tmp_path / "inputs.npz", tmp_path, tmp_path / "cache")
+    unknown = measure_floor(plain, None, tmp_path / "inputs.npy", tmp_path, tmp_path / "cache")
     assert unknown.bytes_s == 0 and not math.isnan(unknown.noop_s)
     assert dataclasses.replace(floor, noop_s=0.0).failure(floor.bytes_s * 0.9) is not None
 
