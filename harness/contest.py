@@ -30,6 +30,7 @@ from harness.slots import field
 from harness.timed_check import Taken, TimedCheck
 from harness.tolerance import FACTOR
 from harness.verify import STATUS
+from harness.witness import Witness
 
 REPETITION_S = 0.01  # of the quicker arm at least: a hundred times what asking for it takes
 LONGEST_S = 0.1  # of the slower arm at most
@@ -147,10 +148,11 @@ class Contest:
     def _together(self) -> tuple[Samples, Failure | None]:
         """Both in one process; who wins there must win apart too."""
         with Contestant(self._arms(), self.inputs, self.folder, self.timeout_s) as both:
-            samples, failure = self._meet({CHAMPION: both, CANDIDATE: both}, self.plan)
+            match = self._match({CHAMPION: both, CANDIDATE: both})
+            samples, failure = self._meet(match, self.plan)
         together = speedup(samples.blocks.ratios())
         if failure is None and together.low > 1 + self.min_gain:
-            failure = self._apart(together.value)
+            failure = self._witnessed(match) or self._apart(together.value)
         return samples, failure
 
     def _apart(self, together: float) -> Failure | None:
@@ -180,28 +182,42 @@ class Contest:
                 CANDIDATE: Contestant({CANDIDATE: self.candidate}, self.inputs, self.folder, self.timeout_s),
             }
             with processes[CHAMPION], processes[CANDIDATE]:
-                samples, failure = self._meet(processes, plan)
+                samples, failure = self._meet(self._match(processes), plan)
             pairs.append(samples)
             if failure is not None:
                 break
         return pairs, failure
 
-    def _meet(self, processes: Mapping[str, Contestant], plan: ContestPlan) -> tuple[Samples, Failure | None]:
-        """The samples, and what is wrong with the candidate's part in them."""
-        check = TimedCheck(self.candidate, self.inputs, self.noise, self.factor)
+    def _witnessed(self, match: "Match") -> Failure | None:
+        """What the champion, in a new process of its own, says of what the candidate made beside it."""
+        if not match.witness.waits:
+            return None
+        with Contestant({CHAMPION: self.champion}, self.inputs, self.home, self.timeout_s) as champion:
+            champion.ready()
+            return match.witnessed(champion)
+
+    def _match(self, processes: Mapping[str, Contestant]) -> "Match":
         for process in dict.fromkeys(processes.values()):
             process.ready()
-        match = Match(processes, check, Draws(self.candidate.contract, self.inputs))
+        contract = self.candidate.contract
+        check = TimedCheck(self.candidate, self.inputs, self.noise, self.factor)
+        return Match(processes, check, Draws(contract, self.inputs), Witness(contract))
+
+    def _meet(self, match: "Match", plan: ContestPlan) -> tuple[Samples, Failure | None]:
+        """The samples, and what is wrong with the candidate's part in them."""
         samples = Samples(match.launches, measure(match.timed, plan.blocks, plan.budget_s, self.min_gain))
         too_fast = self.floor.failure(median(samples.seconds()[1]))
         return samples, disagreement(samples.blocks) or match.verdict() or too_fast
 
 
 class Match:
-    """Two arms, wherever they run, and repetitions of equally many launches, each on activations of its own."""
+    """Two arms, wherever they run, and repetitions of equally many launches, each on activations of its own.
 
-    def __init__(self, processes: Mapping[str, Contestant], check: TimedCheck, draws: Draws) -> None:
-        self._processes, self._check, self._draws = processes, check, draws
+    Where each arm has a process of its own, the champion gets the activations that the candidate had before."""
+
+    def __init__(self, processes: Mapping[str, Contestant], check: TimedCheck, draws: Draws, witness: Witness) -> None:
+        self._processes, self._check, self._draws, self.witness = processes, check, draws, witness
+        self._apart = processes[CHAMPION] is not processes[CANDIDATE]
         self.launches = 1
         seconds = [min(self.repetition(arm).seconds for _ in range(3)) for arm in (CHAMPION, CANDIDATE)]
         # What asking for them takes is then the same for both.
@@ -213,30 +229,52 @@ class Match:
 
     def repetition(self, arm: str) -> Repetition:
         """One, on the parent's clock."""
-        return self._run(arm)[0]
+        return self._run(self._processes[arm], arm, self._draws.draw(self.launches))[0]
 
     def timed(self, arm: str) -> Repetition:
-        """One that counts. The candidate's must all be complete. CHECKED of them are kept, each as likely as the
-        others: nobody knows which when it runs, and none comes after the last that counts."""
-        found, draw, activations = self._run(arm)
-        if arm == CANDIDATE and self._failure is None:
-            self._failure = self._check.look(self._processes[arm], activations)
+        """One that counts."""
+        if arm == CANDIDATE:
+            return self._watched()
+        again = self._apart and self.witness.waits
+        return self._again(self._processes[CHAMPION]) if again else self.repetition(CHAMPION)
+
+    def _watched(self) -> Repetition:
+        """The candidate's, which must all be complete, and are all for the witness. CHECKED of them are kept, each as
+        likely as the others: nobody knows which when it runs, and none comes after the last that counts."""
+        process, draw = self._processes[CANDIDATE], self._draws.draw(self.launches)
+        found, activations = self._run(process, CANDIDATE, draw)
+        if self._failure is None:
+            self._failure = self._check.look(process, activations)
+            self.witness.see(draw, process.left(draw.launches))
             self._seen += 1
             place = self._seen - 1 if self._seen <= CHECKED else secrets.randbelow(self._seen)
             if place < CHECKED:
-                self._taken[place] = self._check.take(self._processes[arm], arm, activations, draw.first)
+                self._taken[place] = self._check.take(process, CANDIDATE, activations, draw.first)
         return found
 
     def verdict(self) -> Failure | None:
         """What is wrong with what the candidate made in the timed repetitions."""
         failures = (self._failure, *map(self._check.judge, self._taken.values()))
-        return next((failure for failure in failures if failure is not None), None)
+        failure = next((failure for failure in failures if failure is not None), None)
+        return self.witnessed(self._processes[CHAMPION]) if failure is None and self._apart else failure
 
-    def _run(self, arm: str) -> tuple[Repetition, Draw, Mapping[str, Array]]:
-        draw = self._draws.draw(self.launches)
+    def witnessed(self, champion: Contestant) -> Failure | None:
+        """What is wrong with it beside what `champion` makes of the same, in a process of its own."""
+        while self.witness.waits:
+            self._again(champion)
+        return self.witness.failure(self._check.limits)
+
+    def _again(self, champion: Contestant) -> Repetition:
+        """The champion's of what the candidate made."""
+        draw = self.witness.draw()
+        found, _ = self._run(champion, CHAMPION, draw)
+        self.witness.compare(champion.left(draw.launches))
+        return found
+
+    def _run(self, process: Contestant, arm: str, draw: Draw) -> tuple[Repetition, Mapping[str, Array]]:
         activations = self._draws.activations(draw)
-        self._processes[arm].prepare(arm, activations, draw.first)
-        return self._processes[arm].run(arm), draw, activations
+        process.prepare(arm, activations, draw.first)
+        return process.run(arm), activations
 
 
 def _benched(samples: Samples | None, failure: Failure | None, seconds: float) -> Benched:

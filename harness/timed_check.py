@@ -1,6 +1,7 @@
 """The check of what the timed launches made.
 
-After each repetition all outputs must be written; whether they are right is looked at in a few. That the inputs which
+After each repetition all outputs must be written; whether they are right is looked at in a few launches here, and in
+all of a candidate that would be kept by `harness.witness`. That the inputs which
 launches share, the weights, are still what they were is the contestant's own word.
 """
 
@@ -43,17 +44,18 @@ class TimedCheck:
         """`inputs` is the file of all copies; `factor` times `noise` (of `harness.verify`) is the tolerance."""
         self._contract, self._copies = library.contract, map_copies(inputs)
         self._noise, self._factor = noise, factor
+        self.limits: dict[str, float] = {}  # how far from the oracle what was judged could be at most, by output
 
     def look(self, contestant: Contestant, activations: Mapping[str, Array]) -> Failure | None:
         """Whether the launches on these activations, the last that were run, have left anything undone, or changed what
         they were given."""
         for name, values in activations.items():
             if not np.array_equal(contestant.slots.arrays[name][: len(values)], values):
-                return _wrong(f"modified its input {name}")
+                return wrong(f"modified its input {name}")
         for name, made in contestant.left(len(next(iter(activations.values())))).items():
             if unwritten(made):
                 count = next(filter(None, map(unwritten, made)))
-                return _wrong(f"left {count} of {made[0].size} elements of {name} unwritten when it answered")
+                return wrong(f"left {count} of {made[0].size} elements of {name} unwritten when it answered")
         return None
 
     def take(self, contestant: Contestant, arm: str, activations: Mapping[str, Array], first: int) -> Taken:
@@ -69,7 +71,7 @@ class TimedCheck:
         names = self._copies.keys() - taken.activations.keys()
         shared = {name: self._copies[name][taken.copy % len(self._copies[name])] for name in names}
         problem = _modified(shared, taken.hashes) or self._deviation({**shared, **taken.activations}, taken.outputs)
-        return _wrong(problem) if problem else None
+        return wrong(problem) if problem else None
 
     def _deviation(self, given: Mapping[str, Array], outputs: Mapping[str, Array]) -> str:
         case = self._contract.bench[0]
@@ -79,6 +81,7 @@ class TimedCheck:
             noise = self._noise.get(small.of(tensor.name), math.inf)
             allowed, random = self._factor * noise, np.random.default_rng()
             compared = compare(self._contract, case, tensor, given, outputs[tensor.name], allowed, random)
+            self.limits[tensor.name] = max(compared.limit, self.limits.get(tensor.name, 0.0))
             if compared.problem:
                 return compared.problem
         return ""
@@ -89,5 +92,6 @@ def _modified(shared: Mapping[str, Array], hashes: Mapping[str, Any]) -> str:
     return next((f"modified its input {name}" for name in changed), "")
 
 
-def _wrong(problem: str) -> Failure:
+def wrong(problem: str) -> Failure:
+    """The failure of a candidate that makes something else than it is to make while it is timed."""
     return Failure(Status.WRONG, f"in the timed loop: {problem}")

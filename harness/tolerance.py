@@ -32,10 +32,12 @@ EDGE_ROWS, RANDOM_ROWS = 64, 512  # of a matrix with more rows than these: the o
 
 @dataclass(frozen=True)
 class Comparison:
-    """An output's largest error in units of its sensitivity, and what is wrong with it; '' when nothing is."""
+    """An output's largest error in units of its sensitivity, and what is wrong with it; '' when nothing is. limit: how
+    far it may be from the oracle's."""
 
     error: float
     problem: str = ""
+    limit: float = 0.0
 
 
 def compare(
@@ -62,12 +64,13 @@ def compare(
     limit = max(allowed * sensitivity, FLOOR[kind] * _rms(expected), SMALLEST[kind])
     relative = float(error[at]) / sensitivity
     if error[at] <= limit and np.isfinite(error[at]):
-        return Comparison(relative)
+        return Comparison(relative, limit=limit)
     place = ", ".join(map(str, (*at[:-1], columns[at[-1]])))
     return Comparison(
         relative,
         f"{tensor.name}[{place}] is {float(values[at]):.7g}, not {float(expected[at]):.7g}: "
         f"off by {float(error[at]):.2e}, tolerance {limit:.2e}",
+        limit,
     )
 
 

@@ -74,6 +74,7 @@ QMATVEC = {
     "answers_before_it_computes": (BENCH, Status.WRONG, UNDONE),
     "computes_before_the_timer": (BENCH, Status.WRONG, UNDONE),
     "runs_the_last_launches_only": (BENCH, Status.WRONG, UNDONE),
+    "skips_one_launch_in_two_repetitions": (BENCH, Status.WRONG, "the champion's"),
     "corrects_its_garbage_later": (BENCH, Status.WRONG, TIMED + "y["),
     "wakes_itself": (CHECK, Status.CRASHED, FORBIDDEN),
     "cheats_only_in_the_engine": (ENGINE, Status.WRONG, "golden: "),

@@ -10,7 +10,7 @@ import pytest
 from baseline.contract import load_contract
 from baseline.variant import Choice, parse_variant
 from harness.build import build
-from harness.candidate import Status
+from harness.candidate import Benched, Status
 from harness.contest import Contest, ContestPlan, bench_inputs
 from harness.conversation import Ended
 from harness.copies import load_copies
@@ -128,6 +128,18 @@ def test_a_kernel_that_spoils_its_input_in_the_timed_loop(contest):
     spoils = COUNTED + RIGHT + "if (++calls > 40 && thread == 0) const_cast<T*>(x)[0] = from_float<T>(7);"
     benched = contest(RIGHT, spoils)
     assert benched.failure.status is Status.WRONG and "modified its input x" in benched.failure.reason
+
+
+# Of a hundred launches one gives zeros: the oracle hardly ever sees it.
+SKIPS = COUNTED + "if (thread == 0 && ++calls % 100 == 0) {\n"
+SKIPS += "    for (long i = 0; i < m * N / n_threads; ++i) y[i] = from_float<T>(0);\n    return;\n}\n" + RIGHT
+
+
+@pytest.mark.parametrize("part", [Contest.run, lambda c: c._apart(1.5)], ids=["in one process", "in two"])
+def test_one_launch_in_a_hundred_that_is_left_out(contest, part):
+    found = contest(TWICE, SKIPS, part=part)
+    failure = found.failure if isinstance(found, Benched) else found
+    assert failure.status is Status.WRONG and "is 0, the champion's " in failure.reason
 
 
 def test_faster_than_the_memory_is_impossible(contest):
