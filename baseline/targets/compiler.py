@@ -12,15 +12,16 @@ import shlex
 import shutil
 import signal
 import subprocess
-import tempfile
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from baseline import confined, confinement, seccomp
+from baseline import confined, confinement, seccomp, supervisor
 from baseline.confinement import Access, Limits
 from baseline.errors import UsageError
+from baseline.targets.build_folder import build_folder
 
 COMPILERS = ("c++", "g++", "clang++")
 # The whole environment, with what a compiler may need to find itself, its headers and its libraries.
@@ -88,11 +89,11 @@ def compile_into(tools: Toolchain, path: Path, source: str, commands: Commands, 
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=path.parent.resolve(), prefix="building-") as folder:
-            unit, library = Path(folder, "unit.cpp"), Path(folder, "unit.so")
+        with build_folder(path.parent.resolve()) as folder:
+            unit, library = folder / "unit.cpp", folder / "unit.so"
             unit.write_text(source)
             for command in commands(unit, library):
-                _run(_confined(command, tools, reads, Path(folder)), Path(folder))
+                _run(_confined(command, tools, reads, folder), folder)
             if not path.exists():  # another build of the same may have been quicker, and be in use by now
                 unit.replace(path.with_suffix(".cpp"))
                 library.replace(path)
@@ -121,25 +122,25 @@ def _own_files(command: tuple[str, ...]) -> tuple[Path, ...]:
 
 
 def _run(command: Sequence[str], folder: Path) -> None:
-    # It gives way to what is measured at the same time.
-    compiler = subprocess.Popen(
-        ["nice", "-n", "19", *command],
-        cwd=folder,
-        env=_environment(folder),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",  # it may quote what is no text
-        start_new_session=True,
-    )
-    try:
-        output, _ = compiler.communicate(timeout=COMPILE_SECONDS)
-    except subprocess.TimeoutExpired:
-        raise BuildError(f"the compiler ran for more than {COMPILE_SECONDS} s") from None
-    finally:
-        if compiler.poll() is None:  # the driver's children hold the work: end the whole group
-            os.killpg(compiler.pid, signal.SIGKILL)
+    with supervisor.lifeline() as lifeline:
+        compiler = subprocess.Popen(
+            ["nice", "-n", "19", *supervisor.command(command)],  # it gives way to what is measured at the same time
+            cwd=folder,
+            env=_environment(folder),
+            stdin=lifeline,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",  # it may quote what is no text
+            start_new_session=True,
+        )
+        try:
+            output, _ = compiler.communicate(timeout=COMPILE_SECONDS)
+        except subprocess.TimeoutExpired:
+            raise BuildError(f"the compiler ran for more than {COMPILE_SECONDS} s") from None
+        finally:
+            with suppress(ProcessLookupError, PermissionError):  # the driver's children hold the work: the whole group
+                os.killpg(compiler.pid, signal.SIGKILL)
             compiler.wait()
     if compiler.returncode == confined.UNCONFINED:
         raise RuntimeError(output.strip())

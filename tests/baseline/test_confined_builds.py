@@ -12,10 +12,12 @@ from pathlib import Path
 import pytest
 
 import baseline
-from baseline import confined, confinement, landlock, seccomp
+from baseline import confined, confinement, landlock, seccomp, supervisor
 from baseline.confinement import Access, Limits
 from baseline.targets import compiler
+from baseline.targets.build_folder import build_folder
 from baseline.targets.compiler import BuildError
+from tests.baseline.test_cpu_target import awaited, ended
 
 NEEDS_LANDLOCK = pytest.mark.skipif(not landlock.abi(), reason="this kernel has no Landlock, or an old one")
 NEEDS_SECCOMP = pytest.mark.skipif(seccomp.missing() != "", reason=seccomp.missing())
@@ -165,3 +167,52 @@ def test_where_a_layer_fails_nothing_is_built(tmp_path: Path, monkeypatch: pytes
     with pytest.raises(RuntimeError, match=r"cannot be started confined: .*seccomp"):
         build(tmp_path, HONEST)
     assert [*(tmp_path / "cache").iterdir()] == []
+
+
+# ---- a builder that is killed ----------------------------------------------------------------------
+
+
+BUILDS = """
+import sys
+from pathlib import Path
+from tests.baseline.test_confined_builds import HONEST, build
+build(Path(sys.argv[1]), HONEST)
+"""
+
+
+@pytest.fixture
+def killed(tmp_path: Path, own_compiler: Callable[[str], None]) -> int:
+    """Kills a builder while its compiler runs; the process that this compiler has started."""
+    own_compiler("sleep 300 & echo $! > child; wait")
+    builder = subprocess.Popen([sys.executable, "-c", BUILDS, str(tmp_path)], cwd=BASELINE.parent)
+    started = int(awaited(tmp_path / "cache", "building-*/child"))
+    builder.kill()
+    builder.wait()
+    return started
+
+
+def test_killing_the_builder_leaves_no_compiler(killed: int) -> None:
+    assert ended(killed)
+
+
+@pytest.mark.parametrize(("body", "status"), [("exit 3", 3), ("kill -9 $$", supervisor.SIGNALLED + signal.SIGKILL)])
+def test_a_supervisor_ends_as_what_it_supervises(body: str, status: int) -> None:
+    with supervisor.lifeline() as lifeline:
+        given = supervisor.command(["sh", "-c", body])
+        assert subprocess.run(given, stdin=lifeline, timeout=60, check=False).returncode == status
+
+
+def test_the_next_build_removes_what_it_left(tmp_path: Path, killed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert ended(killed)
+    monkeypatch.delenv("CXX")
+    assert len([*(tmp_path / "cache").glob("building-*")]) == 1
+    assert build(tmp_path, HONEST).is_file()
+    assert not any((tmp_path / "cache").glob("building-*"))
+
+
+def test_and_nothing_of_a_builder_that_lives(tmp_path: Path) -> None:
+    with build_folder(tmp_path) as living:
+        (tmp_path / "building-dead").mkdir()
+        with build_folder(tmp_path) as other:
+            assert {*tmp_path.iterdir()} == {living, other}
+    assert not any(tmp_path.iterdir())
