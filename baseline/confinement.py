@@ -1,9 +1,9 @@
 """What a process gives up before it touches a candidate: files, system calls, memory and time.
 
 Whoever starts it states what it keeps (`to_job`); the process gives everything else up itself, which binds all that it
-starts: files and limits before any thread is there, system calls when all threads are. `baseline.confined` does so for
-the compiler of a candidate's source, `harness.confined` for what runs its code. What is not covered is listed in
-`harness.isolation`. On macOS sandbox-exec keeps the files instead (`baseline.macos`).
+starts: files and limits before any thread is there, address space and system calls when all threads are.
+`baseline.confined` does so for the compiler of a candidate's source, `harness.confined` for what runs its code. What is
+not covered is listed in `harness.isolation`. On macOS sandbox-exec keeps the files instead (`baseline.macos`).
 """
 
 import resource
@@ -120,9 +120,25 @@ def restrict_use(given: Limits) -> None:
     if sys.platform == "linux":
         wanted[resource.RLIMIT_DATA] = (given.memory_bytes, given.memory_bytes)
     for kind, (soft, hard) in wanted.items():
-        _, most = resource.getrlimit(kind)
-        soft, hard = (value if most == resource.RLIM_INFINITY else min(value, most) for value in (soft, hard))
-        resource.setrlimit(kind, (soft, hard))
+        _limit(kind, soft, hard)
+
+
+def restrict_growth(given: Limits) -> None:
+    """Lets the address space grow by the memory of `given` alone. Linux, when all threads are there.
+
+    That counts what is neither private nor written, and so no memory to RLIMIT_DATA: shared memory, stacks, /dev/zero,
+    page tables. What threads and libraries reserve and hardly use is there before.
+    """
+    if sys.platform == "linux":
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+        most = pages * resource.getpagesize() + given.memory_bytes
+        _limit(resource.RLIMIT_AS, most, most)
+
+
+def _limit(kind: int, soft: int, hard: int) -> None:
+    _, most = resource.getrlimit(kind)
+    soft, hard = (value if most == resource.RLIM_INFINITY else min(value, most) for value in (soft, hard))
+    resource.setrlimit(kind, (soft, hard))
 
 
 def restrict_calls(program: str) -> None:

@@ -42,6 +42,7 @@ def begin(job: Job, threads: int = 1) -> None:
     native.reserve_threads(threads)
     mx.eval(mx.zeros(1) + 1)  # MLX's own thread
     let_in(job)
+    confinement.restrict_growth(confinement.Limits.from_json(job["limits"]))
     confinement.restrict_calls(job["calls_program"])
 
 

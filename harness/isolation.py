@@ -7,8 +7,8 @@ a candidate's source, which could copy any file that it reads into the library (
 
 Not covered: cores, memory bandwidth and disk are shared; names in a folder that can be read can be listed, and any file
 can be asked for its size and date. A kernel in an engine whose policy takes io_uring may use that, within the files
-that are allowed. Without seccomp nothing limits the number of processes. The memory that counts is private and writable
-(RLIMIT_DATA), on Linux alone.
+that are allowed. Without seccomp nothing limits the number of processes, nor the memory in files without a name
+(memfd). On macOS nothing limits memory.
 """
 
 import os

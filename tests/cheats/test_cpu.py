@@ -20,6 +20,7 @@ DECODED = "in a timed decode: "
 UNDONE = "of 512 elements of y unwritten when it answered"
 FORBIDDEN = "made a forbidden system call"
 CLOSED = "Permission denied"
+OUT_OF_MEMORY = "needed more than 1024 MB of memory"
 # Name: the stage that rejects it, with which status, and what its reason says.
 QMATVEC = {
     "returns_without_computing": (CHECK, Status.WRONG, "left 7 of 7 elements of y unwritten"),
@@ -60,7 +61,8 @@ QMATVEC = {
     "embeds_the_golden_answers": (BUILD, Status.FAILED_BUILD, "golden.json"),  # "file not found", says GNU's assembler
     "includes_the_oracle": (BUILD, Status.FAILED_BUILD, f"reference.py: {CLOSED}"),
     "includes_another_candidate": (BUILD, Status.FAILED_BUILD, f"candidate.json: {CLOSED}"),
-    "allocates_without_end": (CHECK, Status.CRASHED, "needed more than 1024 MB of memory"),
+    "allocates_without_end": (CHECK, Status.CRASHED, OUT_OF_MEMORY),
+    "shares_memory_without_end": (CHECK, Status.CRASHED, OUT_OF_MEMORY),
     "loops_for_ever": (CHECK, Status.TIMEOUT, "did not end within"),
     "crashes_after_the_answer": (CHECK, Status.CRASHED, "crashed with SIGSEGV"),
     "exits_early": (CHECK, Status.CRASHED, "ended without a result"),
@@ -121,7 +123,7 @@ def needs(stage, reason):
 def test_a_cheat_is_rejected_for_its_own_reason(op, name, bench, request):
     stage, status, reason = TABLE[op, name]
     needs(stage, reason)
-    if name == "allocates_without_end":
+    if reason == OUT_OF_MEMORY:
         request.getfixturevalue("little_memory")
     verdict = bench.judged(CHEATS / "cpu" / op / f"{name}.cpp", op, WAITS.get(name, TIMEOUT_S), stage)
     assert (verdict.stage, verdict.status) == (stage, status), verdict.failure or verdict.benched

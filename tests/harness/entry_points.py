@@ -11,7 +11,9 @@ SIGNATURE = """#include <csignal>
 #include <cstdlib>
 #include <ctime>
 #include <fcntl.h>
+#include <new>
 #include <pthread.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>

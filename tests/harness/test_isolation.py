@@ -208,14 +208,27 @@ def test_file_size(tmp_path, limited):
     )
 
 
+def mapped(protection, flags, descriptor="-1"):
+    """A body that touches up to 3 GiB of mappings; it ends there, lest it takes the machine where nothing limits it."""
+    return f"""int zeros = open("/dev/zero", O_RDONLY); (void)zeros;
+        for (static int block = 0; block < 48; ++block) {{
+            void* m = mmap(nullptr, 64 << 20, {protection}, {flags}, {descriptor}, 0);
+            if (m == MAP_FAILED) throw std::bad_alloc();
+            for (long i = 0; i < 64 << 20; i += 4096) (void)static_cast<volatile char*>(m)[i];
+        }}"""
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="macOS does not limit memory")
 @pytest.mark.parametrize(
     "body",
     [
         "static char* volatile all = new char[100L << 30]; all[5] = 1;",
         "static char* volatile m; for (;;) { m = new char[1 << 20]; for (int i = 0; i < 256; ++i) m[i * 4096] = 1; }",
+        mapped("PROT_READ | PROT_WRITE", "MAP_SHARED | MAP_ANONYMOUS"),
+        mapped("PROT_READ | PROT_WRITE", "MAP_PRIVATE | MAP_ANONYMOUS | MAP_GROWSDOWN"),
+        mapped("PROT_READ", "MAP_SHARED", "zeros"),
     ],
-    ids=["100 GiB at once", "without end"],
+    ids=["100 GiB at once", "without end", "shared", "stacks", "zeros"],
 )
 def test_memory(tmp_path, limited, body):
     limited(memory_bytes=1 << 30)
