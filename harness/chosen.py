@@ -1,6 +1,5 @@
 """What the engine of a command runs with: what the options name, or what was applied on this machine."""
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -8,13 +7,13 @@ from pathlib import Path
 from baseline.errors import UsageError
 from baseline.layout import Layout
 from baseline.manifest import MANIFEST, load_manifest
-from baseline.variant import SUFFIXES, Choice, parse_variant
+from baseline.variant import Choice
 from harness import converted
 from harness.applied import RECORD, applied
-from harness.candidate import Candidate, Configuration
 from harness.config import Config, load_config
 from harness.models import PackedModel, find_layout
 from harness.paths import cache_folder, data_folder
+from harness.recorded import record, recorded
 
 MLX = "mlx"  # as a configuration: MLX's own ops, whatever was applied
 
@@ -49,12 +48,8 @@ def given(config: Config) -> Chosen:
     """What the `configuration` option names; without one, MLX's own ops and `io`. UsageError where it is no record."""
     if config.configuration in (None, MLX):
         return Chosen({}, asdict(config.io), data_folder("kernels"))
-    path, target = Path(config.configuration), config.target.name
-    configuration = recorded(path)
-    choices = {}
-    for op, spec in configuration.kernels.items():
-        source = data_folder("kernels") / op / target / f"{spec.variant}{SUFFIXES[target]}"
-        choices[op] = Choice(parse_variant(source), spec.tunables)
+    path = Path(config.configuration)
+    choices, configuration = recorded(path, config.target.name, data_folder("kernels"))
     io = asdict(config.io) | dict(configuration.io)
     return Chosen(choices, io, data_folder("kernels"), configuration.layout, path)
 
@@ -71,20 +66,10 @@ def chosen(config: Config, named: Chosen, fingerprint: str, say: Callable[[str],
     return Chosen(default.choices(), io, default.kernels, default.configuration.layout, default.folder / RECORD)
 
 
-def recorded(path: Path) -> Configuration:
-    """The configuration in a candidate's record. UsageError where it is none."""
-    try:
-        return Candidate.from_json(json.loads(path.read_text())).configuration
-    except OSError as error:
-        raise UsageError(f"configuration {path} cannot be read: {error.strerror}") from None
-    except ValueError as error:
-        raise UsageError(f"configuration {path} is not a candidate.json of a search ({error})") from None
-
-
 def named_layout(name: str) -> Layout:
     """A layout by its name, its file, or the record of a candidate that has one. UsageError where there is none."""
     if not name.endswith(".json"):
         return find_layout(name)
-    if (layout := recorded(Path(name)).layout) is None:
+    if (layout := record(Path(name)).configuration.layout) is None:
         raise UsageError(f"configuration {name} is for any layout: it is from before searches had them")
     return layout

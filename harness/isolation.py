@@ -5,10 +5,11 @@ before it imports anything that starts a thread, system calls when all threads a
 library is loaded. On macOS the parent starts the child under sandbox-exec instead. The same layers hold the compiler of
 a candidate's source, which could copy any file that it reads into the library (`baseline.targets.compiler`).
 
-Not covered: cores, memory bandwidth and disk are shared; names in a folder that can be read can be listed, and any file
-can be asked for its size and date. A kernel in an engine whose policy takes io_uring may use that, within the files
-that are allowed. Without seccomp nothing limits the number of processes, nor the memory in files without a name
-(memfd). On macOS nothing limits memory.
+Not covered: `nightforge generate` and `golden check`, which run kernels in the user's own process. Cores, memory
+bandwidth and disk are shared; names in a folder that can be read can be listed, and any file can be asked for its size
+and date. A kernel in an engine whose policy takes io_uring may use that, within the files that are allowed. Without
+seccomp nothing limits the number of processes, nor the memory in files without a name (memfd). On macOS nothing limits
+memory.
 """
 
 import os

@@ -1,0 +1,44 @@
+"""A candidate of a search as a configuration: its record, and the sources of its kernels beside it."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from baseline.contract import load_contract
+from baseline.errors import CheckError, UsageError
+from baseline.variant import SUFFIXES, Choice, parse_variant
+from harness.candidate import Candidate, Configuration, candidate_id
+
+
+def recorded(path: Path, target: str, kernels: Path) -> tuple[dict[str, Choice], Mapping[str, Any]]:
+    """The kernels, by op, and the I/O settings of the candidate.json `path`, in whose folder are the sources, `<op>.cpp`.
+
+    kernels: the folder of contracts. No other source of the same name is taken. UsageError where it is no record, or a
+    source for the `target` is missing or broken; CheckError where the sources are not those of which its id was made.
+    """
+    candidate = record(path)
+    files = {op: path.parent / f"{op}{SUFFIXES[target]}" for op in candidate.configuration.kernels}
+    if candidate_id(candidate.configuration, _texts(files, target)) != candidate.id:
+        raise CheckError(f"{path.parent}: the sources of its kernels are not those of candidate {candidate.id}")
+    choices = {
+        op: Choice(parse_variant(files[op], load_contract(kernels / op)), spec.tunables)
+        for op, spec in candidate.configuration.kernels.items()
+    }
+    return choices, candidate.configuration
+
+
+def record(path: Path) -> Candidate:
+    """The candidate in a `candidate.json` that a user named. UsageError where it is none."""
+    try:
+        return Candidate.from_json(json.loads(path.read_text()))
+    except OSError as error:
+        raise UsageError(f"configuration {path} cannot be read: {error.strerror}") from None
+    except ValueError as error:
+        raise UsageError(f"configuration {path} is not a candidate.json of a search ({error})") from None
+
+
+def _texts(files: Mapping[str, Path], target: str) -> dict[str, str]:
+    try:
+        return {op: file.read_text() for op, file in files.items()}
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"a candidate.json for target={target} has its kernels' sources beside it: {error}") from None
