@@ -1,11 +1,13 @@
-"""The page cache: what state a measurement begins in, and how much of what was read came from it."""
+"""The page cache: what state a measurement begins in, and how much of what each arm read came from it."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from baseline.manifest import load_manifest
+from baseline.page_cache import share_text
 
 WARM, COLD, STEADY = "warm", "cold", "steady"
 STATES = (WARM, COLD, STEADY)
@@ -28,8 +30,26 @@ class CacheUse:
 
     def text(self) -> str:
         """For people."""
-        share = "" if self.cached is None else f", {100 * self.cached:.0f} % of it from the page cache"
-        return f"{self.state}: {self.read_bytes / 1e6:.2f} MB of experts read a token{share}"
+        read = f"{self.read_bytes / 1e6:.2f} MB of experts read a token"
+        return f"{self.state}: {read}{share_text(self.cached)}"
+
+
+@dataclass(frozen=True)
+class CacheUses:
+    """The use of each arm: neither speaks for the other, whose policy and place in the block are its own."""
+
+    champion: CacheUse
+    candidate: CacheUse
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> "CacheUses":
+        """What `asdict` made of one. KeyError or TypeError when `record` has another form."""
+        return cls(CacheUse(**record["champion"]), CacheUse(**record["candidate"]))
+
+    def lines(self, champion: str, candidate: str) -> list[str]:
+        """For people: one line, or one for each arm by name where they differ."""
+        old, new = self.champion.text(), self.candidate.text()
+        return [new] if old == new else [f"{champion}, {old}", f"{candidate}, {new}"]
 
 
 def expert_files(packed: Path) -> list[Path]:
@@ -56,12 +76,3 @@ def drop(files: Iterable[Path]) -> None:
             os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
         finally:
             os.close(descriptor)
-
-
-def disk_bytes(pid: int) -> int | None:
-    """What a process has had read from disks; None where the system does not say."""
-    try:
-        lines = Path(f"/proc/{pid}/io").read_text().splitlines()
-    except OSError:
-        return None
-    return next(int(line.split()[1]) for line in lines if line.startswith("read_bytes"))

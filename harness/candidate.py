@@ -14,7 +14,7 @@ import pydantic
 from baseline.errors import CheckError
 from baseline.layout import Layout, check_layout, first_problem
 from baseline.variant import Variant
-from harness.cache_state import CacheUse
+from harness.cache_state import CacheUses
 
 # What `Candidate.changed` says when no op was changed, but the I/O policy, or how the experts lie in their files.
 IO = "io"
@@ -278,7 +278,7 @@ class EngineResult:
     max_kl: float = 0.0
     failure: Failure | None = None
     dispatched: Dispatched | None = None  # None where no kernel was to be shown to run
-    cache_use: CacheUse | None = None  # None where nothing was timed
+    cache_use: CacheUses | None = None  # None where nothing was timed
     again: Mapping[str, int] = field(default_factory=dict)
     disturbed: Mapping[str, int] = field(default_factory=dict)
     apart: bool = False

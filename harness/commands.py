@@ -99,6 +99,7 @@ def generate(arguments: Namespace, config: Config) -> Result:
     """`nightforge generate`."""
     _use_device(config.target.name)
     from baseline.engine.generate import generate as run
+    from baseline.page_cache import share_text
 
     engine, _ = _engine(config)
     prompt = _prompt_tokens(engine.tokenizer, config.prompt)
@@ -112,7 +113,7 @@ def generate(arguments: Namespace, config: Config) -> Result:
     say(
         f"{len(made.tokens)} tokens, {made.tokens_per_s:.1f} tokens/s; "
         f"{made.ttft_s:.2f} s to the first token after a prompt of {made.prompt_tokens}; "
-        f"{made.read_bytes_per_token / 1e6:.2f} MB read a token"
+        f"{made.read_bytes_per_token / 1e6:.2f} MB read a token{share_text(made.cached)}"
     )
     say("seconds by phase: " + ", ".join(f"{name} {value:.2f}" for name, value in made.phases.items()))
     return Result(asdict(made))

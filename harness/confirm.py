@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from baseline.errors import CheckError
-from harness.cache_state import CacheUse
+from harness.cache_state import CacheUses
 from harness.candidate import Candidate, Speedup
 from harness.contest import ContestPlan
 from harness.judge import Judge
@@ -34,7 +34,7 @@ class Confirmed:
     seed_tokens_per_s: float
     champion_tokens_per_s: float
     max_kl: float
-    cache_use: CacheUse | None = None
+    cache_use: CacheUses | None = None
     apart: bool = False
     disturbed: Mapping[str, int] = field(default_factory=dict)
     decode_gains: bool = False
@@ -52,7 +52,7 @@ class Confirmed:
     def from_json(cls, record: Mapping[str, Any]) -> "Confirmed":
         """What `asdict` made of one. KeyError or TypeError when `record` has another form."""
         ops = {op: Speedup.from_json(speedup) for op, speedup in record["ops"].items()}
-        use = record["cache_use"] and CacheUse(**record["cache_use"])
+        use = record["cache_use"] and CacheUses.from_json(record["cache_use"])
         return cls(**{**record, "ops": ops, "engine": Speedup.from_json(record["engine"]), "cache_use": use})
 
 

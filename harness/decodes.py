@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from baseline.manifest import load_manifest
+from baseline.page_cache import between, cached_share, disk_bytes
 from baseline.probe import memory_bytes
 from harness.blocks import CANDIDATE, CHAMPION, Blocks, measure
-from harness.cache_state import COLD, WARM, CacheUse, disk_bytes, drop, warm
+from harness.cache_state import COLD, WARM, CacheUse, CacheUses, drop, warm
 from harness.candidate import Failure
 from harness.clocks import disagreement
 from harness.contestant import number
@@ -55,13 +56,14 @@ class Timed:
         old, new = (tuple(self.tokens / d.seconds for d in arm) for arm in arms)
         return old, new
 
-    def use(self) -> CacheUse:
-        """What the candidate read."""
-        decodes = self.blocks.candidate
-        read, disk = sum(d.read_bytes for d in decodes), [d.disk_bytes for d in decodes]
-        known = read > 0 and all(found is not None for found in disk)
-        cached = max(0.0, 1 - sum(found or 0 for found in disk) / read) if known else None
-        return CacheUse(self.state, read / (self.tokens * len(decodes)), cached)
+    def uses(self) -> CacheUses:
+        """What each arm read."""
+        return CacheUses(self._use(self.blocks.champion), self._use(self.blocks.candidate))
+
+    def _use(self, decodes: Sequence[Decode]) -> CacheUse:
+        read, disk = sum(d.read_bytes for d in decodes), [d.disk_bytes for d in decodes if d.disk_bytes is not None]
+        known = sum(disk) if len(disk) == len(decodes) else None
+        return CacheUse(self.state, read / (self.tokens * len(decodes)), cached_share(read, known))
 
 
 @dataclass(frozen=True)
@@ -110,9 +112,8 @@ class Decodes:
         answer, seconds = child.clocked("decode", first=text.first, tokens=tokens)
         after = disk_bytes(child.pid)
         child.ask("rest")
-        disk = after - before if before is not None and after is not None else None
         numbers = seconds, number(answer.get("seconds")), number(answer.get("read_bytes"))
-        return Decode(*numbers, disk, text, self.texts.said(answer.get("said"), tokens))
+        return Decode(*numbers, between(before, after), text, self.texts.said(answer.get("said"), tokens))
 
 
 def judge(timed: Timed, scorer: Conversation, tie: float) -> Failure | None:

@@ -147,7 +147,8 @@ def print_summary(summary: Summary, chart: Path | None) -> None:
         slow, fast = summary.confirmed.seed_tokens_per_s, summary.confirmed.champion_tokens_per_s
         out.print(f"end to end: {slow:.1f} to {fast:.1f} tokens/s; largest KL {summary.confirmed.max_kl:.1e}")
         if summary.confirmed.cache_use is not None:
-            out.print(summary.confirmed.cache_use.text())
+            for line in summary.confirmed.cache_use.lines("the plain kernels", "the champion"):
+                out.print(line)
         for disturbance, blocks in summary.confirmed.disturbed.items():
             out.print(f"{blocks} blocks were measured under {disturbance}, which did not end")
     out.print(costs.line(summary.costs), soft_wrap=True)

@@ -215,7 +215,7 @@ def _with_times(result: EngineResult, timed: Timed, failure: Failure | None, alo
         candidate_tokens_per_s=new,
         speedup=speedup(log_ratios(new, old)),  # speeds: the inverse of times
         failure=failure,
-        cache_use=timed.use(),
+        cache_use=timed.uses(),
         again=timed.blocks.again,
         disturbed=timed.blocks.disturbed,
         apart=alone,

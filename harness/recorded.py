@@ -11,7 +11,7 @@ from harness.candidate import Candidate, Configuration, candidate_id
 
 
 def recorded(path: Path, target: str, kernels: Path) -> tuple[dict[str, Choice], Mapping[str, Any]]:
-    """The kernels, by op, and the I/O settings of the candidate.json `path`, in whose folder are the sources, `<op>.cpp`.
+    """The kernels, by op, and the I/O settings of the candidate.json `path`; the sources, `<op>.cpp`, lie beside it.
 
     kernels: the folder of contracts. No other source of the same name is taken. UsageError where it is no record, or a
     source for the `target` is missing or broken; CheckError where the sources are not those of which its id was made.

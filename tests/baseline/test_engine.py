@@ -20,6 +20,7 @@ from baseline.engine import Engine, IoPolicy, load_resident
 from baseline.engine.generate import generate
 from baseline.errors import CheckError, UsageError
 from baseline.pack import pack
+from baseline.page_cache import disk_bytes
 from tests.models import GPU, TINY_MOE, make_checkpoint
 from tests.streamed import LAYOUT, PROMPT, resident_outputs
 
@@ -219,6 +220,14 @@ def test_generate_streams_its_text_and_accounts_for_the_time(engine):
     assert "".join(pieces) == done.text and 1 <= len(done.tokens) <= 12 and done.prompt_tokens == len(PROMPT)
     assert done.tokens_per_s > 0 and done.ttft_s > 0 and done.phases["expert_read"] > 0
     assert done.phases["rest"] > 0 and done.read_bytes_per_token > 0
+
+
+@pytest.mark.skipif(disk_bytes() is None, reason="this system does not say what was read from disks")
+@pytest.mark.parametrize(("io", "cached"), [(IoPolicy(), 1.0), (IoPolicy(cache="direct"), 0.0)], ids=["warm", "direct"])
+def test_generate_says_how_much_came_from_the_page_cache(engine, io, cached):
+    engine.configure(io=io)
+    generate(engine, PROMPT, 8)
+    assert generate(engine, PROMPT, 8).cached == cached
 
 
 @pytest.mark.parametrize("prompt, n", [([], 4), ([1], 0)])

@@ -106,7 +106,7 @@ def engine(tmp_path, monkeypatch):
 
 def test_right_answers_are_right(engine):
     result = engine(proof=Proof({}), decoded=DECODED, plan=SHORT)
-    assert result.right and result.failure is None and result.cache_use.read_bytes == 4
+    assert result.right and result.failure is None and result.cache_use.candidate.read_bytes == 4
 
 
 @settings(max_examples=TIMES, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
@@ -202,7 +202,7 @@ def test_a_damaged_file_raises_nothing(data, engine):
 @given(said=JSON)
 def test_whatever_it_says_it_has_read_is_a_number(said, engine):
     result = engine(decoded=DECODED | {"read_bytes": said}, proof=Proof({}), plan=SHORT)
-    assert result.right and np.isfinite(result.cache_use.read_bytes)
+    assert result.right and np.isfinite(result.cache_use.candidate.read_bytes)
 
 
 @settings(max_examples=TIMES, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
