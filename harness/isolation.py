@@ -7,9 +7,11 @@ a candidate's source, which could copy any file that it reads into the library (
 
 Not covered: `nightforge generate` and `golden check`, which run kernels in the user's own process. Cores, memory
 bandwidth and disk are shared; names in a folder that can be read can be listed, and any file can be asked for its size
-and date. A kernel in an engine whose policy takes io_uring may use that, within the files that are allowed. Without
-seccomp nothing limits the number of processes, nor the memory in files without a name (memfd). On macOS nothing limits
-memory.
+and date. A kernel in an engine whose policy takes io_uring may use that, within the files that are allowed. The
+size of a file is limited, the number of files in the scratch folder is not, so that a candidate can fill the disk until
+it is removed: seccomp could forbid to make any, if all that a child writes later were there before its candidate is.
+Without seccomp nothing limits the number of processes, nor the memory in files without a name (memfd). On
+macOS nothing limits memory.
 """
 
 import os
