@@ -10,7 +10,7 @@ from baseline.variant import SUFFIXES, Choice, parse_variant
 from harness.candidate import Candidate, Configuration, candidate_id
 
 
-def recorded(path: Path, target: str, kernels: Path) -> tuple[dict[str, Choice], Mapping[str, Any]]:
+def recorded(path: Path, target: str, kernels: Path) -> tuple[dict[str, Choice], Configuration]:
     """The kernels, by op, and the I/O settings of the candidate.json `path`; the sources, `<op>.cpp`, lie beside it.
 
     kernels: the folder of contracts. No other source of the same name is taken. UsageError where it is no record, or a

@@ -78,7 +78,7 @@ def test_a_layout_goes_straight_to_the_engine_each_arm_with_its_model(judge, see
     verdict = judge.evaluate(candidate, seed, tmp_path / "home")
     assert verdict.stage is Stage.ENGINE and verdict.checked is None and verdict.benched is None
     assert verdict.built.failure is None and verdict.engine.right and verdict.engine.apart
-    assert verdict.engine.speedup is not None and verdict.engine.cache_use.read_bytes > 0
+    assert verdict.engine.speedup is not None and verdict.engine.cache_use.candidate.read_bytes > 0
     assert jobs == [
         (("candidate",), {"candidate"}, "pages", True),
         (("champion",), {"champion"}, "whole_expert", False),
