@@ -6,7 +6,7 @@ that precede the function body, which then starts after a `// body` line.
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,6 +19,7 @@ from baseline.expressions import Expression, evaluate, names
 
 SUFFIXES = {"cpu": ".cpp", "metal": ".metal", "cuda": ".cu"}
 PLAIN = "plain"  # the variant of each op that is its formula, written down; a search starts from it
+METAL = "metal_"  # what the name of a Metal variant begins with among those for CUDA, which runs it through a header
 
 FILE = re.compile(r"\A/\*---\n(?P<header>.*?)\n---\*/\n(?P<code>.*)\Z", re.DOTALL)
 _CODE = re.compile(r"\A\s*(?:^// helpers\n(?P<helpers>.*?))?^// body\n(?P<body>.*)\Z", re.DOTALL | re.MULTILINE)
@@ -122,17 +123,41 @@ def parse_variant(path: Path, contract: Contract | None = None) -> Variant:
         raise UsageError(f"variant {path}: {error}") from None
 
 
+def suffix_of(target: str, name: str) -> str:
+    """The suffix of a variant's file, by the variant's name among those of a target."""
+    return SUFFIXES["metal" if target == "cuda" and name.startswith(METAL) else target]
+
+
+def variant_path(kernels: Path, op: str, target: str, name: str) -> Path:
+    """The file of a variant in a folder of kernels. A Metal one for CUDA lies beside CUDA's, under its whole name, if a
+    search has written or recorded it, and else in Metal's folder."""
+    path = kernels / op / target / f"{name}{suffix_of(target, name)}"
+    if suffix_of(target, name) == SUFFIXES[target] or path.exists():
+        return path
+    return kernels / op / "metal" / f"{name.removeprefix(METAL)}{path.suffix}"
+
+
 def list_variants(kernels: Path, op: str, target: str) -> list[Variant]:
-    """The variants of an op for a target, by name. Raises UsageError where one is broken or none exists."""
+    """The variants of an op for a target, by name; those for CUDA with the Metal ones, as METAL and their name. Raises
+    UsageError where one is broken or none exists."""
     contract = load_contract(kernels / op)
-    paths = sorted((kernels / op / target).glob(f"*{SUFFIXES[target]}"))
-    if not paths:
+    names = [path.stem for path in (kernels / op / target).glob(f"*{SUFFIXES[target]}")]
+    if target == "cuda":
+        names += [path.stem for path in (kernels / op / target).glob(f"{METAL}*{SUFFIXES['metal']}")]
+        names += [f"{METAL}{path.stem}" for path in (kernels / op / "metal").glob(f"*{SUFFIXES['metal']}")]
+    if not names:
         raise UsageError(f"{kernels / op / target} holds no {SUFFIXES[target]} file")
-    variants = [parse_variant(path, contract) for path in paths]
-    for variant in variants:
-        if variant.target != target:
-            raise UsageError(f"variant {variant.path}: its target is {variant.target}, not {target}")
-    return variants
+    return [named_variant(variant_path(kernels, op, target, name), name, target, contract) for name in sorted({*names})]
+
+
+def named_variant(path: Path, name: str, target: str, contract: Contract | None = None) -> Variant:
+    """`parse_variant` of a file whose variant has this name among those of `target`. Raises UsageError as that does, or
+    where it is for another target."""
+    variant = parse_variant(path, contract)
+    wanted = next(known for known, suffix in SUFFIXES.items() if suffix == suffix_of(target, name))
+    if variant.target != wanted:
+        raise UsageError(f"variant {path}: its target is {variant.target}, not {wanted}")
+    return replace(variant, name=name)
 
 
 def _variant(path: Path, text: str, file: re.Match[str], header: _Header, contract: Contract) -> Variant:

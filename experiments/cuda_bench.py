@@ -118,7 +118,8 @@ def first_error(text: str) -> str:
 def variant_run(choice: Choice, contract: Contract, case: Case) -> Run:
     """A metal or cuda variant as something to measure."""
     kernel = Kernel(choice, contract, case.constants)
-    return lambda inputs: kernel(inputs, case.dims)
+    names = [tensor.name for tensor in contract.inputs]
+    return lambda inputs: kernel(dict(zip(names, inputs, strict=True)), case.dims)
 
 
 def floor_us(repetitions: int) -> float:

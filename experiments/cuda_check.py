@@ -106,7 +106,7 @@ def _cases(contract: Contract) -> tuple[Case, ...]:
 def _error(choice: Choice, contract: Contract, case: Case, seed: int) -> tuple[float | None, str]:
     stored = sample_inputs(contract, case, np.random.default_rng(seed))
     wanted = oracle(contract.op, case.constants, stored)
-    inputs = [_to_mlx(stored[t.name], contract.element_type(t, case.constants)) for t in contract.inputs]
+    inputs = {t.name: _to_mlx(stored[t.name], contract.element_type(t, case.constants)) for t in contract.inputs}
     try:
         outputs = Kernel(choice, contract, case.constants)(inputs, case.dims)
         mx.eval(outputs)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from baseline.errors import UsageError
-from baseline.variant import SUFFIXES, Choice, parse_variant
+from baseline.variant import Choice, named_variant, variant_path
 from harness import strict_json
 from harness.candidate import Configuration, load_record
 from harness.paths import cache_folder, data_folder
@@ -34,8 +34,8 @@ class Applied:
             recorded, shipped = (root / op / "contract.yaml" for root in (self.kernels, data_folder("kernels")))
             if recorded.read_bytes() != shipped.read_bytes():
                 raise UsageError(f"{self.folder}: of another contract of {op}; remove it, or apply a newer search")
-            path = self.kernels / op / self.target / f"{spec.variant}{SUFFIXES[self.target]}"
-            chosen[op] = Choice(parse_variant(path), spec.tunables)
+            path = variant_path(self.kernels, op, self.target, spec.variant)
+            chosen[op] = Choice(named_variant(path, spec.variant, self.target), spec.tunables)
         return chosen
 
 

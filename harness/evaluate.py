@@ -55,8 +55,9 @@ def copy_kernels(settings: SearchSettings, standing: Mapping[str, Choice], folde
         home.mkdir(parents=True)
         shutil.copyfile(settings.kernels / op / "contract.yaml", home.parent / "contract.yaml")
         plain = settings.kernels / op / settings.target / f"{PLAIN}{SUFFIXES[settings.target]}"
-        for source in (plain, *(choice.variant.path for choice in standing.values() if choice.variant.op == op)):
-            shutil.copyfile(source, home / source.name)
+        shutil.copyfile(plain, home / plain.name)
+        for variant in (choice.variant for choice in standing.values() if choice.variant.op == op):
+            shutil.copyfile(variant.path, home / f"{variant.name}{variant.path.suffix}")
 
 
 def _judged(judge: Judge, shelf: Shelf, variant: Variant, standing: Mapping[str, Choice]) -> Answer:

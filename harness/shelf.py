@@ -7,8 +7,9 @@ from baseline.contract import load_contract
 from baseline.durable import durable
 from baseline.errors import UsageError
 from baseline.layout import Layout
-from baseline.variant import PLAIN, SUFFIXES, Variant, list_variants, parse_variant
+from baseline.variant import METAL, PLAIN, SUFFIXES, Variant, list_variants, named_variant, suffix_of
 from harness.layouts import LAYOUTS, Layouts, free_name
+from harness.likeness import split
 from harness.settings import OPS, SearchSettings
 from harness.targets import Target
 
@@ -31,7 +32,7 @@ class Shelf(Mapping[str, Mapping[str, Variant]]):
         self.layouts = Layouts(kernels / LAYOUTS, layouts)
         self._variants = {op: dict(of_op) for op, of_op in variants.items()}
         for op in self._variants:
-            if any((kernels / op / target.name).glob(f"*{SUFFIXES[target.name]}")):
+            if any(path.suffix in SUFFIXES.values() for path in (kernels / op / target.name).glob("*")):
                 self._variants[op] |= _usable(kernels, op, target)
 
     @property
@@ -42,29 +43,30 @@ class Shelf(Mapping[str, Mapping[str, Variant]]):
     def add(self, op: str, name: str, text: str) -> Variant:
         """Writes the text of a new variant, header and all, and puts it on the shelf.
 
-        A name that is taken gets a number. UsageError, in one line that says what is wrong, when it is no sound
-        variant of `op`, or cannot be built here: it is left out.
+        A name that is taken gets a number, and a Metal variant for CUDA the name of one. UsageError, in one line that
+        says what is wrong, when it is no sound variant of `op`, or cannot be built here: it is left out.
         """
         if op not in self._variants:
             raise UsageError(f"op is {op!r}; this search has {', '.join(self._variants)}")
         if not name.isidentifier():
             raise UsageError(f"a variant's name must be an identifier, got {name!r}")
-        path = self.kernels / op / self.target / f"{free_name(name, self._variants[op])}{SUFFIXES[self.target]}"
+        if self.target == "cuda" and split(text)[0].get("target") == "metal":
+            name = f"{METAL}{name.removeprefix(METAL)}"
+        name = free_name(name, self._variants[op])
+        path = self.kernels / op / self.target / f"{name}{suffix_of(self.target, name)}"
         path.parent.mkdir(parents=True, exist_ok=True)
         with durable(path) as partial:
             partial.write_text(text)
         try:
-            variant = self._sound(path, op)
+            variant = self._sound(path, op, name)
         except UsageError:
             path.unlink()
             raise
         self._variants[op][variant.name] = variant
         return variant
 
-    def _sound(self, path: Path, op: str) -> Variant:
-        variant = parse_variant(path, load_contract(self.kernels / op))
-        if variant.target != self.target:
-            raise UsageError(f"variant {path}: its target is {variant.target}, not {self.target}")
+    def _sound(self, path: Path, op: str, name: str) -> Variant:
+        variant = named_variant(path, name, self.target, load_contract(self.kernels / op))
         if not self._target.usable(variant):
             raise UsageError(f"variant {path}: this machine lacks one of {', '.join(variant.requires)}")
         return variant

@@ -12,7 +12,7 @@ import pydantic
 
 from baseline.errors import CheckError, UsageError
 from baseline.layout import first_problem
-from baseline.variant import SUFFIXES, Variant, list_variants
+from baseline.variant import SUFFIXES, Variant, list_variants, suffix_of
 from harness.candidate import Candidate, KernelSpec, identify
 from harness.confirm import Confirmed
 from harness.ledger import load_rows
@@ -72,9 +72,10 @@ class Winner:
         return self._variants(folder)
 
     def _copy_source(self, candidate: Candidate, op: str, folder: Path) -> None:
-        suffix, name = SUFFIXES[self.target], candidate.configuration.kernels[op].variant
+        name = candidate.configuration.kernels[op].variant
         if Path(name).name != name:
             raise CheckError(f"{self.run}: {name!r} is no variant's name")
+        suffix = suffix_of(self.target, name)
         shutil.copyfile(
             candidate_folder(self.run, candidate.id) / f"{op}{suffix}", folder / op / self.target / f"{name}{suffix}"
         )

@@ -9,7 +9,7 @@ import mlx.core as mx
 
 from baseline.contract import Case, Contract, Instance, Value
 from baseline.targets.cuda_source import Argument, Text, metal_text, native_text, translate
-from baseline.targets.metal import geometry
+from baseline.targets.metal import BLANK, geometry
 from baseline.variant import Choice
 
 Size = tuple[int, int, int]
@@ -17,11 +17,14 @@ Size = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class Kernel:
-    """A variant at one instance of its contract."""
+    """A variant at one instance of its contract, a `metal.Launch`. `watermark`: that of `metal.body`; `fill`: what the
+    outputs hold before, None for whatever lies there."""
 
     choice: Choice
     contract: Contract
     instance: Instance
+    watermark: bool = False
+    fill: float | None = None
 
     @cached_property
     def _function(self) -> Callable[..., list[mx.array]]:
@@ -29,13 +32,13 @@ class Kernel:
         inputs, outputs = (tuple(t.name for t in tensors) for tensors in (contract.inputs, contract.outputs))
         name = f"{contract.op}_{choice.variant.name}"
         if choice.variant.target == "metal":
-            text = metal_text(choice, contract, self.instance)
+            text = metal_text(choice, contract, self.instance, self.watermark)
             return metal_kernel(name, inputs, outputs, text.source, text.header)
-        text = native_text(choice, contract, self.instance)
+        text = native_text(choice, contract, self.instance, self.watermark)
         return _compiled(name, inputs, outputs, text, True)
 
-    def __call__(self, inputs: Sequence[mx.array], dims: Mapping[str, int]) -> list[mx.array]:
-        """The contract's outputs, lazily. `inputs` follow the contract's order and dtypes.
+    def __call__(self, inputs: Mapping[str, mx.array], dims: Mapping[str, int]) -> list[mx.array]:
+        """The contract's outputs, lazily. `inputs` are the contract's by name, of its dtypes.
 
         Raises BuildError for a launch that no GPU can do; evaluating the outputs raises RuntimeError
         with NVRTC's messages where the text does not compile.
@@ -43,11 +46,12 @@ class Kernel:
         case = Case(self.instance, dims)
         launch = geometry(self.choice, case)
         return self._function(
-            inputs=list(inputs),
+            inputs=[inputs[tensor.name] for tensor in self.contract.inputs],
             output_shapes=[self.contract.shape(tensor, case) for tensor in self.contract.outputs],
             output_dtypes=[getattr(mx, self.contract.element_type(t, self.instance)) for t in self.contract.outputs],
             grid=launch.grid,
             threadgroup=launch.threadgroup,
+            init_value=BLANK if self.watermark else self.fill,
         )
 
 

@@ -80,15 +80,15 @@ class Argument:
     atomic: bool = False
 
 
-def native_text(choice: Choice, contract: Contract, instance: Instance) -> Text:
-    """A CUDA variant's text."""
+def native_text(choice: Choice, contract: Contract, instance: Instance, watermark: bool = False) -> Text:
+    """A CUDA variant's text. `watermark`: that of `metal.body`."""
     constants = [_constant(name, value, NATIVE) for name, value in {**instance, **choice.tunables}.items()]
-    return _text(choice, contract, "\n".join(constants))
+    return _text(choice, contract, "\n".join(constants), watermark)
 
 
-def metal_text(choice: Choice, contract: Contract, instance: Instance) -> Text:
-    """A Metal variant's text, still Metal."""
-    return _text(choice, contract, metal.header(choice, instance))
+def metal_text(choice: Choice, contract: Contract, instance: Instance, watermark: bool = False) -> Text:
+    """A Metal variant's text, still Metal. `watermark`: that of `metal.body`."""
+    return _text(choice, contract, metal.header(choice, instance), watermark)
 
 
 def translate(
@@ -125,13 +125,13 @@ def prelude() -> str:
     return "\n".join(f'#line 1 "{name}"\n{folder.joinpath(name).read_text()}' for name in HEADERS)
 
 
-def _text(choice: Choice, contract: Contract, constants: str) -> Text:
+def _text(choice: Choice, contract: Contract, constants: str, watermark: bool) -> Text:
     """Compilers then name the variant's own lines."""
     variant = choice.variant
     file, generated = f'"{variant.path.name}"', '#line 1 "generated"\n'
     helpers = f"#line {variant.helpers_line} {file}\n{variant.helpers}"
     body = f"#line {variant.body_line} {file}\n{variant.body}"
-    source = f"{metal.dims(choice, contract)}\n{body}\n{generated}"
+    source = f"{metal.dims(choice, contract)}{metal.WATERMARK if watermark else ''}\n{body}\n{generated}"
     return Text(f"{constants}\n{helpers}\n{generated}", source)
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from baseline.errors import CheckError, UsageError
-from baseline.variant import SUFFIXES
+from baseline.variant import suffix_of
 from harness.ahead import beside
 from harness.candidate import ENGINE_PARTS, LAYOUT, Candidate, Configuration, KernelSpec, changed_part
 from harness.ledger import Row, load_rows
@@ -83,7 +83,7 @@ def recorded_rows(run: Path) -> list[Row]:
 
 def source(run: Path, row: Row, target: str) -> str:
     """The text of the kernel that a recorded candidate changed. CheckError where the record has it not."""
-    path = candidate_folder(run, row.id) / f"{row.op}{SUFFIXES[target]}"
+    path = candidate_folder(run, row.id) / f"{row.op}{suffix_of(target, row.variant)}"
     try:
         return path.read_text()
     except OSError as error:

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from baseline.layout import Layout
+from baseline.variant import METAL
 from harness.candidate import ENGINE_PARTS, LAYOUT, Candidate, Status
 from harness.ledger import Row
 from harness.propose import rewrites
@@ -87,7 +88,7 @@ class Writer:
         if row.op == LAYOUT:
             kind = _NUMBER.sub("", row.variant)
             return kind if kind in TRAITS else TUNING
-        return _NUMBER.sub("", row.variant) if json.loads(row.tunables) == self._defaults(row) else TUNING
+        return _NUMBER.sub("", row.variant.removeprefix(METAL)) if json.loads(row.tunables) == self._defaults(row) else TUNING
 
     def _defaults(self, row: Row) -> Mapping[str, int]:
         variant = self._shelf[row.op].get(row.variant)

@@ -115,17 +115,29 @@ def test_ragged_grids(grid: tuple[int, int, int], group: tuple[int, int, int]) -
 
 @pytest.mark.parametrize("op", ["qmatvec", "expert_gate_up", "expert_down", "gated_delta_step"])
 def test_each_op_has_a_plain_cuda_variant_and_a_fast_one(op: str) -> None:
-    variants = {variant.name: variant for variant in list_variants(KERNELS, op, "cuda")}
+    variants = {v.name: v for v in list_variants(KERNELS, op, "cuda") if v.target == "cuda"}
     assert len(variants) >= 2
     assert all(len(variant.hypothesis) > 80 for variant in variants.values())
     assert {v.parent for v in variants.values() if v.name != "plain"} <= variants.keys()
 
 
-@pytest.mark.parametrize("target", ["metal", "cuda"])
-def test_texts_name_the_variants_lines(target: str) -> None:
+def test_texts_name_the_variants_lines() -> None:
     contract = load_contract(KERNELS / "qmatvec")
-    for variant in list_variants(KERNELS, "qmatvec", target):
-        make = metal_text if target == "metal" else native_text
+    for variant in list_variants(KERNELS, "qmatvec", "cuda"):
+        make = metal_text if variant.target == "metal" else native_text
         text = make(Choice.defaults(variant), contract, contract.bench[0].constants)
         assert f'#line {variant.body_line} "{variant.path.name}"\n{variant.body}' in text.source
         assert "int N = 12288;" in text.header
+
+
+def test_a_watermarked_text_returns_before_all_that_the_variant_does() -> None:
+    contract = load_contract(KERNELS / "qmatvec")
+    for variant in list_variants(KERNELS, "qmatvec", "cuda"):
+        make = metal_text if variant.target == "metal" else native_text
+        plain, marked = (
+            make(Choice.defaults(variant), contract, contract.bench[0].constants, watermark)
+            for watermark in (False, True)
+        )
+        first, rest = marked.source.split("\n", 1)
+        assert first.endswith(" return;") and plain.source.split("\n", 1) == [first.removesuffix(" return;"), rest]
+        assert plain.header == marked.header

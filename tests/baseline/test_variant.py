@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from baseline.contract import load_contract
 from baseline.errors import UsageError
-from baseline.variant import Choice, Variant, list_variants, parse_variant
+from baseline.variant import Choice, Variant, list_variants, parse_variant, variant_path
 from tests.kernel_call import KERNELS, OPS
 
 CONTRACT = load_contract(KERNELS / "qmatvec")
@@ -133,6 +133,16 @@ def test_a_target_without_variants_is_refused(tmp_path: Path) -> None:
     (tmp_path / "qmatvec" / "contract.yaml").write_text((KERNELS / "qmatvec" / "contract.yaml").read_text())
     with pytest.raises(UsageError, match=r"qmatvec/cuda holds no \.cu file"):
         list_variants(tmp_path, "qmatvec", "cuda")
+
+
+@pytest.mark.parametrize("op", OPS)
+def test_metal_variants_are_cudas_too_and_named_as_such(op: str) -> None:
+    native, metal = ({path.stem for path in (KERNELS / op / target).iterdir()} for target in ("cuda", "metal"))
+    variants = {variant.name: variant for variant in list_variants(KERNELS, op, "cuda")}
+    assert variants.keys() == native | {f"metal_{name}" for name in metal}
+    for name, variant in variants.items():
+        assert variant.target == ("metal" if name.startswith("metal_") else "cuda")
+        assert variant_path(KERNELS, op, "cuda", name) == variant.path
 
 
 @given(missing=st.sampled_from(["op", "target", "launch", "hypothesis"]))
