@@ -31,15 +31,17 @@ DEVICES = ("/dev/null",)  # also written
 
 @dataclass(frozen=True)
 class Access:
-    """Files and folders by absolute path: `read` may be opened for reading, with all below; `write` also changed."""
+    """Files and folders by absolute path: `read` may be opened for reading, with all below; `write` also changed;
+    `control` are devices, which may be written and asked anything (ioctl)."""
 
     read: tuple[str, ...]
     write: tuple[str, ...]
+    control: tuple[str, ...] = ()
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> "Access":
         """What a job holds under `access`."""
-        return cls(tuple(record["read"]), tuple(record["write"]))
+        return cls(*(tuple(record[name]) for name in ("read", "write", "control")))
 
 
 @dataclass(frozen=True)
@@ -104,7 +106,7 @@ def in_force() -> bool:
 def restrict_files(access: Access) -> None:
     """Gives up all other files, where there is Landlock. The first thing that a process does: no thread exists yet."""
     if landlock.abi():
-        landlock.restrict(access.read, (*access.write, *DEVICES))
+        landlock.restrict(access.read, (*access.write, *DEVICES), access.control)
     _in_force.append(access)
 
 

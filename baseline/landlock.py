@@ -17,17 +17,18 @@ VERSION, PATH_BENEATH = 1, 1
 PR_SET_NO_NEW_PRIVS = 38
 
 EXECUTE, WRITE_FILE, READ_FILE, READ_DIR, REMOVE_DIR, REMOVE_FILE = (1 << bit for bit in range(6))
-MAKE_DIR, MAKE_REG, REFER, TRUNCATE = 1 << 7, 1 << 8, 1 << 13, 1 << 14
+MAKE_DIR, MAKE_REG, REFER, TRUNCATE, IOCTL_DEV = 1 << 7, 1 << 8, 1 << 13, 1 << 14, 1 << 15
 LEAST_ABI = 3  # older kernels let files be truncated anywhere
 RIGHTS = {3: 15, 4: 15}  # how many an ABI has
 LATEST = 16
 NETWORK_ABI, NETWORK = 4, 0b11  # TCP: bind and connect
 SCOPE_ABI, SCOPED = 6, 0b11  # abstract sockets, and signals to processes outside
 
-OF_FILES = EXECUTE | WRITE_FILE | READ_FILE | TRUNCATE
+OF_FILES = EXECUTE | WRITE_FILE | READ_FILE | TRUNCATE | IOCTL_DEV
 READ = EXECUTE | READ_FILE | READ_DIR
 # No symbolic links, pipes or devices: the parent reads what lies there, and must neither be led elsewhere nor wait.
 WRITE = READ_FILE | READ_DIR | WRITE_FILE | TRUNCATE | MAKE_REG | MAKE_DIR | REFER | REMOVE_FILE | REMOVE_DIR
+CONTROL = READ_FILE | READ_DIR | WRITE_FILE | IOCTL_DEV
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -48,8 +49,9 @@ def abi() -> int:
     return int(found) if found >= LEAST_ABI else 0
 
 
-def restrict(read: Iterable[str], write: Iterable[str]) -> None:
-    """From now on only what lies at or under these paths can be opened, and no TCP socket bound or connected.
+def restrict(read: Iterable[str], write: Iterable[str], control: Iterable[str] = ()) -> None:
+    """From now on only what lies at or under these paths can be opened, and no TCP socket bound or connected; devices
+    at or under `control` can be written and asked anything.
 
     A path that does not exist is passed over. OSError where the kernel refuses, or has no Landlock.
     """
@@ -58,7 +60,7 @@ def restrict(read: Iterable[str], write: Iterable[str]) -> None:
     size = 24 if abi() >= SCOPE_ABI else 16 if abi() >= NETWORK_ABI else 8
     handle = _call(CREATE_RULESET, ctypes.byref(ruleset), ctypes.c_size_t(size), 0)
     try:
-        for paths, rights in ((read, READ), (write, WRITE)):
+        for paths, rights in ((read, READ), (write, WRITE), (control, CONTROL)):
             for path in paths:
                 _allow(handle, path, rights & known)
         if _libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0):

@@ -5,6 +5,7 @@ and no time. All threads are bound, those that exist already too.
 """
 
 import ctypes
+import errno
 import os
 import sys
 from functools import cache
@@ -18,6 +19,8 @@ INSTRUCTION_BYTES = 8
 UNKNOWN = -1  # what libseccomp says of a call that it has not heard of
 
 PROCESSES = ("clone", "clone3", "fork", "vfork", "execve", "execveat")  # threads too
+THREADS = "threads"  # among what is allowed: a new thread of the same process, and no new process
+CLONE_THREAD = 0x10000  # linux/sched.h
 URING = ("io_uring_setup", "io_uring_enter", "io_uring_register")
 NETWORK = ("socket", "socketpair", "connect", "bind", "listen", "accept", "accept4")
 OTHERS = (  # what belongs to other processes, and what would leave the group or its limits
@@ -62,7 +65,8 @@ def missing() -> str:
 
 @cache
 def program(allowed: tuple[str, ...] = ()) -> bytes:
-    """What `install` takes. It ends a process at any of the calls above that is not `allowed`.
+    """What `install` takes. It ends a process at any of the calls above that is not `allowed`; of clone3, whose flags
+    a filter cannot see, one that may start THREADS is told that there is none, and the C library calls clone.
 
     io_uring can open sockets. A signal to a thread is refused where Landlock does not keep signals within the sandbox:
     abort() ends with SIGSEGV then. OSError from libseccomp.
@@ -75,7 +79,13 @@ def program(allowed: tuple[str, ...] = ()) -> bytes:
     rules.set_attr(libseccomp.Attr.ACT_BADARCH, libseccomp.KILL_PROCESS)
     for name in (*PROCESSES, *URING, *NETWORK, *OTHERS, *SYSTEM, *ATTRIBUTES):
         if name not in allowed and libseccomp.resolve_syscall(libseccomp.Arch.NATIVE, name) != UNKNOWN:
-            rules.add_rule(libseccomp.KILL_PROCESS, name)
+            if THREADS in allowed and name == "clone3":
+                rules.add_rule(libseccomp.ERRNO(errno.ENOSYS), name)
+            elif THREADS in allowed and name == "clone":
+                alone = libseccomp.Arg(0, libseccomp.MASKED_EQ, CLONE_THREAD, 0)
+                rules.add_rule(libseccomp.KILL_PROCESS, name, alone)
+            else:
+                rules.add_rule(libseccomp.KILL_PROCESS, name)
     rules.add_rule(libseccomp.KILL_PROCESS, "prctl", libseccomp.Arg(0, libseccomp.EQ, PR_SET_PDEATHSIG))
     if "prlimit64" not in allowed:
         rules.add_rule(libseccomp.KILL_PROCESS, "prlimit64", libseccomp.Arg(2, libseccomp.NE, 0))

@@ -39,7 +39,7 @@ def show(report: Report) -> None:
         ("disk", _disk(report.disk)),
         ("compilers", _compilers(report.compilers)),
         ("targets", _targets(report)),
-        ("sandbox", _held(report.sandbox.in_force, report.sandbox.missing)),
+        ("sandbox", _held(report.sandbox.in_force, report.sandbox.missing, report.sandbox.on_cuda)),
         ("watched", _held(report.watched.told, report.watched.missing)),
     )
     for label, content in rows:
@@ -93,11 +93,13 @@ def _targets(report: Report) -> RenderableType:
     return rows
 
 
-def _held(in_force: Sequence[str], missing: Sequence[str]) -> RenderableType:
+def _held(in_force: Sequence[str], missing: Sequence[str], on_cuda: Sequence[str] = ()) -> RenderableType:
     rows = Table.grid(padding=(0, 2))
     rows.add_row("in force", Text(", ".join(in_force)))
     for reason in missing:
         rows.add_row("missing", Text(reason, style="yellow"))
+    for weaker in on_cuda:
+        rows.add_row("on cuda", Text(weaker, style="yellow"))
     return rows
 
 

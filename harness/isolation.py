@@ -5,6 +5,8 @@ before it imports anything that starts a thread, system calls when all threads a
 library is loaded. On macOS the parent starts the child under sandbox-exec instead. The same layers hold the compiler of
 a candidate's source, which could copy any file that it reads into the library (`baseline.targets.compiler`).
 
+A child that computes on a GPU of NVIDIA's keeps what the driver needs: see `baseline.nvidia`, LET_THROUGH.
+
 Not covered: `nightforge generate` and `golden check`, which run kernels in the user's own process. Cores, memory
 bandwidth and disk are shared; names in a folder that can be read can be listed, and any file can be asked for its size
 and date. A kernel in an engine whose policy takes io_uring may use that, within the files that are allowed. The
@@ -22,7 +24,7 @@ from pathlib import Path
 
 import baseline
 import harness
-from baseline import confinement, landlock, macos, seccomp
+from baseline import confinement, landlock, macos, nvidia, seccomp
 from baseline.confinement import Limits
 from baseline.errors import UsageError
 
@@ -33,10 +35,12 @@ MEMORY_SHARE = 0.75  # of the machine's memory
 
 @dataclass(frozen=True)
 class Layers:
-    """`in_force`: what holds a candidate back on this machine; `missing`: what does not, each with its reason."""
+    """`in_force`: what holds a candidate back on this machine; `missing`: what does not, each with its reason.
+    `on_cuda`: where less holds one of that target; nothing where there is no such GPU."""
 
     in_force: tuple[str, ...]
     missing: tuple[str, ...]
+    on_cuda: tuple[str, ...] = ()
 
 
 @cache
@@ -53,7 +57,8 @@ def layers() -> Layers:
             "network and system calls (seccomp)": no_seccomp and f"seccomp: {no_seccomp}",
         }
     in_force = [name for name, reason in found.items() if not reason]
-    return Layers((*ALWAYS, *in_force), tuple(reason for reason in found.values() if reason))
+    missing = tuple(reason for reason in found.values() if reason)
+    return Layers((*ALWAYS, *in_force), missing, nvidia.LET_THROUGH if nvidia.devices() else ())
 
 
 def require(sandbox: str) -> None:

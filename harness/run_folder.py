@@ -87,6 +87,7 @@ class RunFolder:
         contents = {"model": load_manifest(settings.packed).source.fingerprint, **self.seal.digests}
         record = json.loads(strict_json.dumps(asdict(settings))) | {"contents": contents}
         record["confined_by"] = layers().in_force
+        record["let_through"] = layers().on_cuda if settings.target == "cuda" else ()
         record["built_with"] = built_with()
         record["watched"] = asdict(watched())
         _same_search(self.path / "settings.json", record)

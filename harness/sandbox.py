@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import harness
-from baseline import confinement, macos, seccomp
+from baseline import confinement, macos, nvidia, seccomp
 from baseline.confinement import Access, Limits
 from baseline.targets import compiler
 from harness import isolation
@@ -88,6 +88,11 @@ def environment(scratch: Path | None = None) -> dict[str, str]:
     folders = dict.fromkeys(("HOME", "TMPDIR"), str(scratch)) if scratch else {}
     ours = {"PYTHONPATH": str(Path(harness.__file__).parents[1]), "PYTHONDONTWRITEBYTECODE": "1"}
     return {**passed_on, **folders, **ours}
+
+
+def nvidia_settings() -> dict[str, str]:
+    """The variables of a child that computes on a GPU of NVIDIA's, beside the others."""
+    return {name: os.environ[name] for name in nvidia.PASSED_ON if name in os.environ} | nvidia.SETTINGS
 
 
 class Child(subprocess.Popen[bytes]):
@@ -158,7 +163,7 @@ def start_child(
             macos.confined(command, Access.from_json(whole["access"]), scratch),
             told,
             cwd=scratch,
-            env=environment(scratch) | (UNCLEAN if kind == "check" else {}),
+            env=environment(scratch) | (UNCLEAN if kind == "check" else {}) | (nvidia_settings() if cuda(job) else {}),
             stdin=subprocess.PIPE if talk else subprocess.DEVNULL,
             stdout=subprocess.PIPE if talk else log,
             stderr=log,
@@ -209,8 +214,12 @@ def _whole(job: Mapping[str, Any], scratch: Path, job_file: Path, timeout_s: flo
     """The job as the child gets it: what it writes lies in its scratch folder, and what it may do is said."""
     files, fetched = _moved(job, scratch)
     files["result"] = str(scratch / "result.json")
-    access = Access((*isolation.surroundings(), str(job_file), *reads(job)), (str(scratch), *job.get("writes", ())))
-    allowed = confinement.to_job(access, limits(job, timeout_s), seccomp.URING if uring(job) else ())
+    read, written = (*isolation.surroundings(), str(job_file), *reads(job)), (str(scratch), *job.get("writes", ()))
+    calls = seccomp.URING if uring(job) else ()
+    access = Access(read, written)
+    if cuda(job):
+        access, calls = Access((*read, *nvidia.facts()), written, nvidia.devices()), (*calls, seccomp.THREADS)
+    allowed = confinement.to_job(access, limits(job, timeout_s), calls)
     return {**job, **files, **allowed, "fetched": fetched, "parent": os.getpid(), "timeout_s": timeout_s}
 
 
@@ -256,6 +265,11 @@ def _sources(job: Mapping[str, Any]) -> list[Path]:
 
 def _calls(job: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     return [*job.get("calls", ()), *([job["call"]] if "call" in job else [])]
+
+
+def cuda(job: Mapping[str, Any]) -> bool:
+    """Whether the child computes on a GPU of NVIDIA's: the only ones that MLX has beside Apple's."""
+    return job.get("device") == "gpu" and sys.platform == "linux"
 
 
 def uring(job: Mapping[str, Any]) -> bool:

@@ -85,10 +85,10 @@ class Writer:
     def _kind(self, row: Row) -> str:
         """How a row's kernel came about: a variant that was written here has the name of its kind, and a number. To
         choose a layout that was there is tuning."""
+        kind = _NUMBER.sub("", row.variant.removeprefix(METAL))
         if row.op == LAYOUT:
-            kind = _NUMBER.sub("", row.variant)
             return kind if kind in TRAITS else TUNING
-        return _NUMBER.sub("", row.variant.removeprefix(METAL)) if json.loads(row.tunables) == self._defaults(row) else TUNING
+        return kind if json.loads(row.tunables) == self._defaults(row) else TUNING
 
     def _defaults(self, row: Row) -> Mapping[str, int]:
         variant = self._shelf[row.op].get(row.variant)

@@ -6,13 +6,15 @@ from typing import Any
 
 import numpy as np
 
-SIGNATURE = """#include <csignal>
+SIGNATURE = """#include <cerrno>
+#include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <ctime>
 #include <fcntl.h>
 #include <new>
 #include <pthread.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/socket.h>

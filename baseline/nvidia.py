@@ -1,0 +1,33 @@
+"""What a confined process keeps so that NVIDIA's driver, and MLX's CUDA build on it, work."""
+
+from glob import glob
+
+DEVICES = ("/dev/nvidia[0-9]*", "/dev/nvidiactl", "/dev/nvidia-uvm", "/dev/nvidia-caps")
+FACTS = (  # read by the driver's library: what the system knows of the GPUs and of its own parts
+    *("/proc/driver/nvidia*", "/proc/devices", "/proc/modules", "/proc/sys/vm/mmap_min_addr"),
+    *("/sys/bus/pci/devices", "/sys/devices/pci*", "/sys/devices/system/memory", "/sys/module/nvidia*"),
+)
+PASSED_ON = ("CUDA_HOME", "CUDA_PATH", "CUDA_VISIBLE_DEVICES")  # where headers for NVRTC lie; which GPU is meant
+# float32 is computed as such: the golden record is. What the driver compiles is not kept, which would set file times.
+SETTINGS = {"MLX_ENABLE_TF32": "0", "CUDA_CACHE_DISABLE": "1"}
+LET_THROUGH = (
+    "files: NVIDIA's devices may be opened and asked anything (ioctl); the driver's facts in /proc and /sys are read",
+    "system calls: threads may be started, processes not",
+    "memory: the GPU's, and what the driver shares with it, is not counted",
+    "kernels: a GPU has no guard pages; what lies behind a buffer of the same process is read and written unseen",
+)
+"""Where the confinement of a child that computes on such a GPU is weaker than that of others, for people."""
+
+
+def devices() -> tuple[str, ...]:
+    """The device files of this machine's GPUs of NVIDIA's; () where there is no driver."""
+    return _found(DEVICES)
+
+
+def facts() -> tuple[str, ...]:
+    """What is read beside them."""
+    return _found(FACTS)
+
+
+def _found(patterns: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(path for pattern in patterns for path in sorted(glob(pattern)))
