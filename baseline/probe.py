@@ -17,6 +17,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import mlx.core as mx
 import numpy as np
 
 from baseline.elements import Array
@@ -64,6 +65,23 @@ def memory_read(folder: Path) -> MemoryRead:
     if not rate:
         return MemoryRead(None, threads, buffer, f"no room for a buffer of {buffer / MIB:.0f} MiB")
     return MemoryRead(rate / 1e9, threads, buffer)
+
+
+def gpu_gbps() -> float:
+    """What the memory of MLX's GPU gives, in 1e9 bytes a second, read and written: the best of several negations of an
+    array of 512 MiB. RuntimeError where there is no GPU, or no room."""
+    x = mx.full((512 * MIB // 4,), 1.0, stream=mx.gpu)
+    mx.eval(x)
+    best = min(_negation_s(x) for _ in range(MEMORY_ROUNDS))
+    mx.clear_cache()
+    return 2 * x.nbytes / best / 1e9
+
+
+def _negation_s(x: mx.array) -> float:
+    negated = mx.negative(x, stream=mx.gpu)
+    started = time.perf_counter()
+    mx.eval(negated)
+    return time.perf_counter() - started
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from harness.ledger import Row
 UNSOUND = "unsound"  # as a status: it did not come to be a candidate
 READ = "read"  # the stage before all others: is it a variant, and a new one?
 PASSED = (*MEASURED, Status.UNMEASURED)
-LINE = re.compile(r"[\w.-]+\.(?:cpp|metal|cu):(\d+)")
+LINE = re.compile(r"[\w.-]+\.(?:cpp|metal|cu)[:(](\d+)")  # NVRTC's are in brackets
 HEADER_LINE = re.compile(r"line (\d+), column \d+")  # YAML's; it counts from the line after `/*---`
 
 

@@ -1,5 +1,6 @@
 """What each command does. Heavy imports stay inside the commands, so that --help is instant."""
 
+import os
 import sys
 import time
 from argparse import Namespace
@@ -322,14 +323,17 @@ def apply(arguments: Namespace, config: Config) -> Result:
 
 
 def _use_device(target: str) -> None:
-    """Compute where the target's kernels run; MLX alone would choose the GPU of a Mac.
+    """Compute where the target's kernels run, as its children do; MLX alone would choose any GPU.
 
     Called before mlx-lm is imported, which takes the default device for a stream of its own.
     """
     import mlx.core as mx
 
+    from baseline import nvidia
     from harness import targets
 
+    if target == "cuda":
+        os.environ.update(nvidia.SETTINGS)
     mx.set_default_device(getattr(mx, targets.here(target).timed.device))
 
 

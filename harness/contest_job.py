@@ -41,7 +41,7 @@ class Arena:
     def prepare(self, arm: str, launches: int, first: int) -> dict[str, Any]:
         """Makes an arm's next launches ready, one for each of the first so many slots, on the copies from `first`."""
         self._launches = [self._arrays(number, first + number) for number in range(launches)]
-        self._placed = [self._kernels[arm].place(*pair) for pair in self._launches]
+        self._placed = self._kernels[arm].place(self._launches)
         return {}
 
     def _arrays(self, number: int, copy: int) -> tuple[Arrays, Arrays]:
@@ -56,6 +56,6 @@ class Arena:
     def collect(self, arm: str, number: int) -> dict[str, Any]:
         """Has the outputs of a launch lie in its slot, if they do not; the hashes of its other inputs, by name."""
         inputs, outputs = self._launches[number]
-        self._kernels[arm].results(inputs, outputs)
+        self._kernels[arm].results(self._placed[number], outputs)
         own = [pair for pair in zip(self._copies, inputs, strict=True) if pair[0] not in self._slots]
         return {"hashes": {name: array_hash(array) for name, array in own}}

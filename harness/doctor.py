@@ -9,7 +9,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from importlib.metadata import distributions, version
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from baseline.variant import Choice, parse_variant
 from harness.isolation import Layers, layers
 from harness.load import Watched, watched
 from harness.paths import BUNDLED, cache_folder, data_folder
+from harness.targets import no_cuda
 
 VECTORS = {
     "__AVX512F__": "AVX-512",
@@ -208,11 +209,7 @@ def _metal() -> Ability:
 def _cuda() -> Ability:
     if mx.cuda.is_available():
         return Ability(True, str(mx.device_info(mx.gpu)["device_name"]))
-    if any((found.name or "").startswith("mlx-cuda") for found in distributions()):
-        return Ability(False, "MLX's CUDA build finds no NVIDIA GPU")
-    if shutil.which("nvidia-smi"):
-        return Ability(False, "MLX's CUDA build is not installed (see README.md); an NVIDIA driver is")
-    return Ability(False, "no NVIDIA driver; MLX's CUDA build is not installed")
+    return Ability(False, no_cuda())
 
 
 def binary(nbytes: int) -> str:

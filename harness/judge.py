@@ -9,7 +9,7 @@ from pathlib import Path
 from baseline.contract import Instance, load_contract
 from baseline.errors import CheckError
 from baseline.golden import Fingerprint, Golden, load
-from baseline.probe import memory_read
+from baseline.probe import gpu_gbps, memory_read
 from baseline.variant import Choice, Variant
 from harness import prepare
 from harness.aa import Watch
@@ -213,7 +213,7 @@ class Judge:
         return Contest(old, candidate, *where, self.floors[op], *judged, plan).run()
 
     def _memory_gbps(self) -> float | None:
-        return memory_read(self.settings.cache).gbps
+        return gpu_gbps() if self.target.timed.device == "gpu" else memory_read(self.settings.cache).gbps
 
     def _floor(self, library: OpLibrary, gbps: float | None) -> Floor:
         """What no kernel of the op of `library` is faster than, where the memory gives `gbps`."""

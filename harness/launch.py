@@ -10,7 +10,8 @@ from baseline.elements import Array
 Arrays = Sequence[Array]
 """In the contract's order, stored as `baseline.elements` stores them."""
 
-REFUSED = "Unable to build metal library"  # how MLX passes on what Apple's compiler says
+# How MLX passes on what Apple's compiler says, and NVIDIA's.
+REFUSED = ("Unable to build metal library", "Failed to compile kernel")
 
 
 class Launch(ABC):
@@ -23,16 +24,16 @@ class Launch(ABC):
         """Calls the kernel once and writes into `outputs`; returns what a sanitizer found, a line a finding."""
 
     @abstractmethod
-    def place(self, inputs: Arrays, outputs: Arrays) -> Any:
-        """The arrays as `seconds` wants them; where it can, the very same memory."""
+    def place(self, calls: Sequence[tuple[Arrays, Arrays]]) -> Sequence[Any]:
+        """Inputs and outputs of calls as `seconds` wants them; where it can, the very same memory."""
 
     @abstractmethod
     def seconds(self, placed: Sequence[Any]) -> float:
         """Calls the kernel once on each of `placed` (see `place`); returns the mean seconds of a call."""
 
-    def results(self, inputs: Arrays, outputs: Arrays) -> Arrays:
-        """What the last call of `seconds` on these arrays made of the outputs."""
-        return outputs
+    @abstractmethod
+    def results(self, placed: Any, outputs: Arrays) -> None:
+        """Has `outputs` hold what the call of `seconds` on `placed`, one of `place`'s, made."""
 
 
 class CpuLaunch(Launch):
@@ -49,13 +50,16 @@ class CpuLaunch(Launch):
         self._time(inputs, outputs)
         return []
 
-    def place(self, inputs: Arrays, outputs: Arrays) -> Any:
+    def place(self, calls: Sequence[tuple[Arrays, Arrays]]) -> Sequence[Any]:
         """See `Launch`."""
-        return inputs, outputs
+        return calls
 
     def seconds(self, placed: Sequence[Any]) -> float:
         """See `Launch`."""
         return sum(self._time(*arrays) for arrays in placed) / len(placed)
+
+    def results(self, placed: Any, outputs: Arrays) -> None:
+        """See `Launch`: they lie there."""
 
     def _time(self, inputs: Arrays, outputs: Arrays) -> float:
         addresses = [[array.ctypes.data for array in arrays] for arrays in (inputs, outputs)]
@@ -63,7 +67,7 @@ class CpuLaunch(Launch):
 
 
 def code_file(call: Mapping[str, Any]) -> str:
-    """The file that a kernel is loaded from: a library or, where Apple's compiler makes one, the source."""
+    """The file that a kernel is loaded from: a library or, where a GPU's compiler makes one, the source."""
     return str(call.get("library", call.get("path")))
 
 
@@ -80,4 +84,9 @@ def load(call: Mapping[str, Any]) -> Launch:
         return CpuLaunch(call)
     from harness import metal_launch  # a child that runs C++ starts without what it imports
 
-    return {"metal": metal_launch.MetalLaunch, "emulated": metal_launch.EmulatedLaunch}[call["backend"]](call)
+    kinds: Mapping[str, type[metal_launch.MetalLaunch]] = {
+        "metal": metal_launch.MetalLaunch,
+        "emulated": metal_launch.EmulatedLaunch,
+        "cuda": metal_launch.CudaLaunch,
+    }
+    return kinds[call["backend"]](call)

@@ -1,7 +1,8 @@
-"""Metal kernels in the child: on Apple's GPU, and on the emulator."""
+"""Kernels in the child that run in MLX's graph: on Apple's GPU, on NVIDIA's, and on the emulator."""
 
+import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,16 @@ import numpy as np
 from baseline import native
 from baseline.contract import Case, Contract, load_contract
 from baseline.elements import Array
-from baseline.targets import emulated, metal
+from baseline.targets import cuda, emulated, metal
 from baseline.variant import Choice, Variant, parse_variant
-from harness.launch import Arrays, Launch
+from harness.launch import Arrays, CpuLaunch, Launch
+from harness.slots import FRESH_BYTES
 
 UNWRITTEN = "unwritten output"
+WORDS = {1: mx.uint8, 2: mx.uint16, 4: mx.uint32, 8: mx.uint64}
+
+_large: dict[int, tuple[Array, mx.array]] = {}
+"""Inputs of timed calls by id, which stays theirs as they are kept, and their copies: too large to be new in a call."""
 
 
 @cache
@@ -43,33 +49,76 @@ class MetalLaunch(Launch):
         name = metal.kernel_name(self._choice, self._contract, instance)
         return metal.metal(self._choice, self._contract, instance, name)
 
+    @property
+    def _checked(self) -> metal.Launch:
+        """What `run` calls."""
+        return self._launch
+
     def run(self, inputs: Arrays, outputs: Arrays) -> list[str]:
-        """See `Launch`. RuntimeError with `harness.launch.REFUSED` where Apple's compiler does not take the kernel."""
-        found = self._launch(self.place(inputs, outputs), self._case.dims)
+        """See `Launch`; MLX's copies of the inputs are written back, that a change of them shows. RuntimeError with one
+        of `harness.launch.REFUSED` where the GPU's compiler does not take the kernel."""
+        named = self._named(map(mx.array, inputs))
+        found = self._checked(named, self._case.dims)
         mx.eval(found)
-        for array, output in zip(found, outputs, strict=True):
-            raw = np.array(mx.contiguous(array).reshape(-1).view(mx.uint8))
-            output.reshape(-1).view(np.uint8)[:] = raw
+        _copy_back([*named.values(), *found], [*inputs, *outputs])
         return []
 
-    def place(self, inputs: Arrays, outputs: Arrays) -> Any:
-        """See `Launch`; MLX makes the outputs."""
-        kinds = [self._contract.element_type(t, self._case.constants) for t in self._contract.inputs]
-        arrays = [mx.array(a).view(getattr(mx, kind)) for a, kind in zip(inputs, kinds, strict=True)]
-        mx.eval(arrays)
-        return {tensor.name: array for tensor, array in zip(self._contract.inputs, arrays, strict=True)}
+    def place(self, calls: Sequence[tuple[Arrays, Arrays]]) -> Sequence[Any]:
+        """See `Launch`: the outputs of each call as a graph, which is ready to be evaluated once."""
+        copies = self._copies([array for inputs, _ in calls for array in inputs])
+        named = [self._named(copies[id(array)] for array in inputs) for inputs, _ in calls]
+        mx.eval(named)
+        return [self._launch(arrays, self._case.dims) for arrays in named]
+
+    def _named(self, copies: Iterable[mx.array]) -> dict[str, mx.array]:
+        """Inputs by name, in the types of the contract."""
+        kinds = {t.name: self._contract.element_type(t, self._case.constants) for t in self._contract.inputs}
+        return {name: copy.view(getattr(mx, kind)) for (name, kind), copy in zip(kinds.items(), copies, strict=True)}
+
+    def _copies(self, arrays: Iterable[Array]) -> dict[int, mx.array]:
+        """MLX's copies by id: of each array one, and of a large one the same for all calls and all kernels."""
+        new = {id(array): array for array in arrays if id(array) not in _large}
+        made = self._on_device({number: mx.array(array) for number, array in new.items()})
+        _large.update((i, (new[i], copy)) for i, copy in made.items() if new[i].nbytes > FRESH_BYTES)
+        return made | {number: copy for number, (_, copy) in _large.items()}
+
+    def _on_device(self, copies: dict[int, mx.array]) -> dict[int, mx.array]:
+        """Where the GPU reads them fastest."""
+        return copies
 
     def seconds(self, placed: Sequence[Any]) -> float:
-        """See `Launch`. The graph is built before the clock starts."""
-        outputs = [self._launch(arrays, self._case.dims) for arrays in placed]
+        """See `Launch`."""
         started = time.perf_counter()
-        mx.eval(outputs)
+        mx.eval(placed)
         return (time.perf_counter() - started) / len(placed)
 
-    def results(self, inputs: Arrays, outputs: Arrays) -> Arrays:
-        """See `Launch`: of another call, as MLX has let go of the last one's."""
-        self.run(inputs, outputs)
-        return outputs
+    def results(self, placed: Any, outputs: Arrays) -> None:
+        """See `Launch`."""
+        _copy_back(placed, outputs)
+
+
+class CudaLaunch(MetalLaunch):
+    """A CUDA kernel, or a Metal one through a header, on NVIDIA's GPU. No sanitizer has seen it: a check calls it often
+    on the same inputs, and its outputs are no numbers before."""
+
+    repeats = CpuLaunch.repeats
+
+    @cached_property
+    def _launch(self) -> metal.Launch:
+        return cuda.Kernel(self._choice, self._contract, self._case.constants)
+
+    @cached_property
+    def _checked(self) -> metal.Launch:
+        return cuda.Kernel(self._choice, self._contract, self._case.constants, fill=math.nan)
+
+    def _on_device(self, copies: dict[int, mx.array]) -> dict[int, mx.array]:
+        """What comes from numpy lies in memory that moves to the GPU page by page, when a kernel first touches it; what
+        the GPU makes of it lies on the GPU. The cache is emptied, or outputs would come to lie in such memory too."""
+        made = {number: copy.view(WORDS[copy.itemsize]) | 0 for number, copy in copies.items()}
+        mx.eval(made)  # `copies` still holds the originals, or MLX would reuse their memory
+        copies.clear()
+        mx.clear_cache()
+        return made
 
 
 class EmulatedLaunch(MetalLaunch):
@@ -109,6 +158,12 @@ class EmulatedLaunch(MetalLaunch):
             yield _argument(parameter.name, array)
             if "shape" in parameter.facts:
                 yield _argument(f"{parameter.name}_shape", shape)
+
+
+def _copy_back(copies: Iterable[mx.array], arrays: Iterable[Array]) -> None:
+    """Has `arrays` hold what is in MLX's `copies`, byte for byte."""
+    for copy, array in zip(copies, arrays, strict=True):
+        array.reshape(-1).view(np.uint8)[:] = np.array(mx.contiguous(copy).reshape(-1).view(mx.uint8))
 
 
 def _argument(name: str, array: Array) -> tuple[str, int, int, int]:

@@ -18,8 +18,13 @@ launch: {launch}
 hypothesis: nothing is faster than doing nothing
 ---*/
 """
-ON_GPU = "metal", "{grid: [32, 1, 1], threadgroup: [32, 1, 1]}"
-HEADER = {"cpu": ("cpu", "{threads: 2}"), "metal": ON_GPU, "emulated": ON_GPU}  # target and launch, by backend
+GRID = "{grid: [32, 1, 1], threadgroup: [32, 1, 1]}"
+HEADER = {  # target and launch, by backend
+    "cpu": ("cpu", "{threads: 2}"),
+    "metal": ("metal", GRID),
+    "emulated": ("metal", GRID),
+    "cuda": ("cuda", GRID),
+}
 NAME = "no-op"
 LAUNCHES, ROUNDS, TIMEOUT_S = 200, 5, 60.0
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from baseline.contract import Contract, Instance, load_contract
 from baseline.engine.kernels import distinct
 from baseline.targets import cpu, emulated
-from baseline.variant import PLAIN, Choice, parse_variant
+from baseline.variant import PLAIN, SUFFIXES, Choice, parse_variant
 from harness.sandbox import ChildStatus, run_child
 
 if TYPE_CHECKING:
@@ -57,8 +57,10 @@ def instances(setting: "EngineSetting", arm: "EngineArm") -> Mapping[str, Sequen
 
 
 def plain(choice: Choice, op: Path) -> Choice:
-    """The plain kernel of the op in the folder `op` for the target of `choice`."""
-    path = op / choice.variant.target / f"{PLAIN}{choice.variant.path.suffix}"
+    """The plain kernel of the op in the folder `op` for the target of `choice`; of one that was written, recorded or
+    copied beside CUDA's, CUDA's."""
+    target = choice.variant.path.parent.name
+    path = op / target / f"{PLAIN}{SUFFIXES[target]}"
     return Choice.defaults(parse_variant(path.resolve()))
 
 

@@ -14,6 +14,7 @@ from harness.child import let_in
 from harness.engine_job import warm_up
 
 PROMPT = [1, 2, 3, 4]  # any tokens
+COMPILED = (".so", ".ptx", ".txt")  # MLX's graphs on a CPU; on CUDA its own kernels, and their names
 
 
 def run(job: Mapping[str, Any]) -> dict[str, Any]:
@@ -43,7 +44,7 @@ def loaded(cache: Path) -> Iterator[str]:
 
 def keep_compiled(temporary: Path, jit: Path) -> None:
     """Copies what MLX compiled, each file whole or not at all: other processes may do the same."""
-    for made in (temporary / "mlx").rglob("*.so"):
+    for made in (path for path in (temporary / "mlx").rglob("*") if path.suffix in COMPILED):
         kept = jit / made.relative_to(temporary)
         if not kept.exists():
             kept.parent.mkdir(parents=True, exist_ok=True)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from baseline.contract import load_contract
 from baseline.errors import CheckError, UsageError
-from baseline.variant import SUFFIXES, Choice, parse_variant
+from baseline.variant import Choice, named_variant, suffix_of
 from harness.candidate import Candidate, Configuration, candidate_id
 
 
@@ -17,13 +17,14 @@ def recorded(path: Path, target: str, kernels: Path) -> tuple[dict[str, Choice],
     source for the `target` is missing or broken; CheckError where the sources are not those of which its id was made.
     """
     candidate = record(path)
-    files = {op: path.parent / f"{op}{SUFFIXES[target]}" for op in candidate.configuration.kernels}
+    specs = candidate.configuration.kernels
+    files = {op: path.parent / f"{op}{suffix_of(target, spec.variant)}" for op, spec in specs.items()}
     if candidate_id(candidate.configuration, _texts(files, target)) != candidate.id:
         raise CheckError(f"{path.parent}: the sources of its kernels are not those of candidate {candidate.id}")
-    choices = {
-        op: Choice(parse_variant(files[op], load_contract(kernels / op)), spec.tunables)
-        for op, spec in candidate.configuration.kernels.items()
-    }
+    choices = {}
+    for op, spec in specs.items():
+        variant = named_variant(files[op], spec.variant, target, load_contract(kernels / op))
+        choices[op] = Choice(variant, spec.tunables)
     return choices, candidate.configuration
 
 

@@ -18,7 +18,7 @@ from harness.tolerance import FACTOR
 # qmatvec first: most of a small model's time is spent there, so that later engine runs are short.
 OPS = ("qmatvec", "expert_gate_up", "expert_down", "gated_delta_step")
 PARTS = (*OPS, *ENGINE_PARTS)  # all that a search may change
-TARGETS = ("cpu", "metal")
+TARGETS = ("cpu", "metal", "cuda")
 ALL = "all"
 DEFAULT_IO: Mapping[str, int | str] = asdict(IoPolicy())
 DEFAULT_JUDGE: Mapping[str, float] = {**asdict(Tolerance()), "factor": FACTOR}
@@ -70,7 +70,7 @@ class SearchSettings:
         if not self.ops:
             raise UsageError(f"a search needs at least one op of {', '.join(PARTS)}")
         if self.target not in TARGETS:
-            raise UsageError(f"target must be {' or '.join(TARGETS)}, got {self.target!r}")
+            raise UsageError(f"target must be {', '.join(TARGETS[:-1])} or {TARGETS[-1]}, got {self.target!r}")
         if self.sandbox not in (BEST, REQUIRED):
             raise UsageError(f"sandbox must be {BEST} or {REQUIRED}, got {self.sandbox!r}")
         for name in ("minutes", "timeout_s"):

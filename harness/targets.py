@@ -1,8 +1,10 @@
 """What a target can do on this machine: how its variants are built, checked and, where that means something, timed."""
 
+import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +92,12 @@ class Metal(Backend):
         }
 
 
+class Cuda(Metal):
+    """CUDA variants, and Metal ones through a header, on NVIDIA's GPU. NVRTC sees a kernel at its first launch."""
+
+    name = "cuda"
+
+
 class Emulated(Metal):
     """Metal variants on the CPU, sanitised. A launch at a bench shape would take up to a minute, so that only its
     first threadgroup is run: what is too large for a GPU shows there, whether the results are right does not."""
@@ -140,10 +148,25 @@ class Target:
         return all(backend.usable(variant) for backend in self.backends)
 
 
+def no_cuda() -> str:
+    """Why MLX computes on no GPU of NVIDIA's here, '' where it does."""
+    if mx.cuda.is_available():
+        return ""
+    if any((found.name or "").startswith("mlx-cuda") for found in distributions()):
+        return "MLX's CUDA build finds no NVIDIA GPU"
+    if shutil.which("nvidia-smi"):
+        return "MLX's CUDA build is not installed (see README.md); an NVIDIA driver is"
+    return "no NVIDIA driver; MLX's CUDA build is not installed"
+
+
 def here(name: str) -> Target:
-    """One of TARGETS as this machine has it."""
+    """One of TARGETS as this machine has it. UsageError where it cannot even check the kernels."""
     if name == "cpu":
         return Target(name, (Cpu(),), measures=True)
+    if name == "cuda":
+        if why := no_cuda():
+            raise UsageError(f"target=cuda needs an NVIDIA GPU: {why}")
+        return Target(name, (Cuda(),), measures=True)
     if mx.metal.is_available():
         return Target(name, (Emulated(), Metal()), measures=True)
     return Target(name, (Emulated(),), measures=False, elsewhere=APPLE)

@@ -10,7 +10,7 @@ from baseline import native
 from baseline.contract import Contract, Instance, Key, key, load_contract
 from baseline.durable import code_hash
 from baseline.errors import UsageError
-from baseline.targets import cpu, emulated, metal
+from baseline.targets import cpu, cuda, emulated, metal
 from baseline.variant import Choice
 
 
@@ -46,12 +46,13 @@ def supported_by(choice: Choice, contract: Contract, instances: Iterable[Instanc
 def compiled(
     choice: Choice, contract: Contract, instances: Sequence[Instance], cache: Path, watermark: bool = False
 ) -> tuple[list[Kernel], str]:
-    """One kernel an instance: C++; or Metal, on Apple's GPU where MLX computes there and elsewhere on the emulator.
+    """One kernel an instance: C++; or Metal or CUDA, on the GPU where MLX computes there, Metal elsewhere emulated.
 
     `watermark`: a build of the same body with other results, which shows what runs. Back comes also the hash of the
     file that the kernels are loaded from, taken before any of its code runs; '' where there is none.
 
-    Raises what the target's build raises; Apple's compiler is asked at the first evaluation.
+    Raises what the target's build raises, and UsageError for CUDA without a GPU of NVIDIA's; a GPU's compiler is asked
+    at the first evaluation.
     """
     if not instances:  # a model without such layers
         return [], ""
@@ -59,10 +60,13 @@ def compiled(
         library = cpu.build(choice, contract, instances, cache, watermark)
         code = code_hash(library.path)
         return [native.CpuKernel(str(library.path), symbol, library.threads) for symbol in library.symbols], code
-    if choice.variant.target != "metal":
-        raise UsageError(f"{choice.variant.path}: the engine runs cpu and metal variants")
-    if mx.metal.is_available() and mx.default_device() == mx.gpu:
-        code = code_hash(choice.variant.path)
+    code, on_gpu = code_hash(choice.variant.path), mx.default_device() == mx.gpu
+    launches: list[metal.Launch]
+    if mx.cuda.is_available() and on_gpu:
+        launches = [cuda.Kernel(choice, contract, i, watermark) for i in instances]
+    elif choice.variant.target == "cuda":
+        raise UsageError(f"{choice.variant.path}: MLX does not compute on an NVIDIA GPU here")
+    elif mx.metal.is_available() and on_gpu:
         names = [metal.kernel_name(choice, contract, i, watermark) for i in instances]
         launches = [metal.metal(choice, contract, i, n, watermark) for i, n in zip(instances, names, strict=True)]
     else:

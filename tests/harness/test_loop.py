@@ -262,7 +262,7 @@ def test_a_run_folder_below_a_file(settings, tmp_path):
     [
         ({"ops": ("qmatvec", "softmax")}, "op must be among qmatvec"),
         ({"ops": ()}, "at least one op"),
-        ({"target": "cuda"}, "target must be cpu or metal, got 'cuda'"),
+        ({"target": "vulkan"}, "target must be cpu, metal or cuda, got 'vulkan'"),
         ({"minutes": 0.0}, "minutes must be more than 0"),
         ({"timeout_s": -1.0}, "timeout_s must be more than 0"),
         ({"min_gain": -0.1}, "min_gain must be 0 or more"),

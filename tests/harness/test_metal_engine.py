@@ -80,7 +80,7 @@ class TestOnAppleHardware:
         write_variant(kernels, "plain", SLOW.replace("again < 4", "again < 4000"))
         write_variant(kernels, "fast", RIGHT)
         write_variant(kernels, "broken", "y[0] = no_such_name;")
-        settings = SearchSettings(tmp_path / "run", packed, kernels, cache, golden, "metal", ("qmatvec",))
+        settings = SearchSettings(tmp_path / "run", packed, kernels, cache, golden, "metal", ops=("qmatvec",))
         summary = search(dataclasses.replace(settings, candidates=2))
         outcomes = {row.variant: row.status for row in load_rows(tmp_path / "run" / "ledger.tsv")[1:]}
         assert outcomes == {"broken": Status.FAILED_BUILD, "fast": Status.KEPT}
