@@ -29,7 +29,8 @@ class Arena:
 
     def __init__(self, job: Mapping[str, Any]) -> None:
         """`inputs` is the file of all copies; `slots` are the parent's."""
-        self._copies = load_copies(Path(job["inputs"]))
+        # One object each, for good: a launch on a GPU keeps its own copy of what it has seen.
+        self._copies = {name: list(copies) for name, copies in load_copies(Path(job["inputs"])).items()}
         self._slots = Slots.from_json(job["slots"]).arrays
         self._outputs = [name for name in self._slots if name not in self._copies]
         self._launches: list[tuple[Arrays, Arrays]] = []
