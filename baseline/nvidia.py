@@ -7,11 +7,13 @@ FACTS = (  # read by the driver's library: what the system knows of the GPUs and
     *("/proc/driver/nvidia*", "/proc/devices", "/proc/modules", "/proc/sys/vm/mmap_min_addr"),
     *("/sys/bus/pci/devices", "/sys/devices/pci*", "/sys/devices/system/memory", "/sys/module/nvidia*"),
 )
+NAMES = "/proc/self/task"  # the driver names its threads there, and gives up where it may not
 PASSED_ON = ("CUDA_HOME", "CUDA_PATH", "CUDA_VISIBLE_DEVICES")  # where headers for NVRTC lie; which GPU is meant
 # float32 is computed as such: the golden record is. What the driver compiles is not kept, which would set file times.
 SETTINGS = {"MLX_ENABLE_TF32": "0", "CUDA_CACHE_DISABLE": "1"}
 LET_THROUGH = (
-    "files: NVIDIA's devices may be opened and asked anything (ioctl); the driver's facts in /proc and /sys are read",
+    "files: NVIDIA's devices may be opened and asked anything (ioctl); the driver's facts in /proc and /sys are read; "
+    "what the process has in /proc of its own threads is written",
     "system calls: threads may be started, processes not",
     "memory: the GPU's, and what the driver shares with it, is not counted",
     "kernels: a GPU has no guard pages; what lies behind a buffer of the same process is read and written unseen",

@@ -218,7 +218,8 @@ def _whole(job: Mapping[str, Any], scratch: Path, job_file: Path, timeout_s: flo
     calls = seccomp.URING if uring(job) else ()
     access = Access(read, written)
     if cuda(job):
-        access, calls = Access((*read, *nvidia.facts()), written, nvidia.devices()), (*calls, seccomp.THREADS)
+        access = Access((*read, *nvidia.facts()), (*written, nvidia.NAMES), nvidia.devices())
+        calls = (*calls, seccomp.THREADS)
     allowed = confinement.to_job(access, limits(job, timeout_s), calls)
     return {**job, **files, **allowed, "fetched": fetched, "parent": os.getpid(), "timeout_s": timeout_s}
 
