@@ -1,5 +1,6 @@
 """What a confined process keeps so that NVIDIA's driver, and MLX's CUDA build on it, work."""
 
+from functools import cache
 from glob import glob
 
 DEVICES = ("/dev/nvidia[0-9]*", "/dev/nvidiactl", "/dev/nvidia-uvm", "/dev/nvidia-caps")
@@ -13,8 +14,8 @@ PASSED_ON = ("CUDA_HOME", "CUDA_PATH", "CUDA_VISIBLE_DEVICES")  # where headers 
 SETTINGS = {"MLX_ENABLE_TF32": "0", "CUDA_CACHE_DISABLE": "1"}
 LET_THROUGH = (
     "files: NVIDIA's devices may be opened and asked anything (ioctl); the driver's facts in /proc and /sys are read; "
-    "what the process has in /proc of its own threads is written",
-    "system calls: threads may be started, processes not",
+    "what the process has in /proc of its own threads is written; with MLX's CUDA build that goes for target cpu too",
+    "system calls: threads may be started, processes not; the limit of the stack may be set",
     "memory: the GPU's, and what the driver shares with it, is not counted",
     "kernels: a GPU has no guard pages; what lies behind a buffer of the same process is read and written unseen",
 )
@@ -29,6 +30,14 @@ def devices() -> tuple[str, ...]:
 def facts() -> tuple[str, ...]:
     """What is read beside them."""
     return _found(FACTS)
+
+
+@cache
+def in_use() -> bool:
+    """Whether MLX computes on such a GPU here: its very import asks the driver then, whatever computes afterwards."""
+    import mlx.core as mx
+
+    return mx.cuda.is_available()
 
 
 def _found(patterns: tuple[str, ...]) -> tuple[str, ...]:

@@ -20,6 +20,8 @@ UNKNOWN = -1  # what libseccomp says of a call that it has not heard of
 
 PROCESSES = ("clone", "clone3", "fork", "vfork", "execve", "execveat")  # threads too
 THREADS = "threads"  # among what is allowed: a new thread of the same process, and no new process
+STACK = "stack"  # likewise: another limit of the process's own stack, which NVIDIA's compiler sets for itself
+RLIMIT_STACK = 3  # asm-generic/resource.h
 CLONE_THREAD = 0x10000  # linux/sched.h
 URING = ("io_uring_setup", "io_uring_enter", "io_uring_register")
 NETWORK = ("socket", "socketpair", "connect", "bind", "listen", "accept", "accept4")
@@ -88,7 +90,10 @@ def program(allowed: tuple[str, ...] = ()) -> bytes:
                 rules.add_rule(libseccomp.KILL_PROCESS, name)
     rules.add_rule(libseccomp.KILL_PROCESS, "prctl", libseccomp.Arg(0, libseccomp.EQ, PR_SET_PDEATHSIG))
     if "prlimit64" not in allowed:
-        rules.add_rule(libseccomp.KILL_PROCESS, "prlimit64", libseccomp.Arg(2, libseccomp.NE, 0))
+        sets, other = libseccomp.Arg(2, libseccomp.NE, 0), libseccomp.Arg(0, libseccomp.NE, 0)
+        limit = [libseccomp.Arg(1, libseccomp.NE, RLIMIT_STACK)] if STACK in allowed else []
+        rules.add_rule(libseccomp.KILL_PROCESS, "prlimit64", *limit, sets)
+        rules.add_rule(libseccomp.KILL_PROCESS, "prlimit64", other, sets)
     if landlock.abi() < landlock.SCOPE_ABI:
         rules.add_rule(libseccomp.ERRNO(1), "tgkill")
     with tempfile.TemporaryFile() as file:

@@ -91,7 +91,9 @@ def environment(scratch: Path | None = None) -> dict[str, str]:
 
 
 def nvidia_settings() -> dict[str, str]:
-    """The variables of a child that computes on a GPU of NVIDIA's, beside the others."""
+    """The variables of a child beside the others, where MLX computes on a GPU of NVIDIA's."""
+    if not nvidia.in_use():
+        return {}
     return {name: os.environ[name] for name in nvidia.PASSED_ON if name in os.environ} | nvidia.SETTINGS
 
 
@@ -163,7 +165,7 @@ def start_child(
             macos.confined(command, Access.from_json(whole["access"]), scratch),
             told,
             cwd=scratch,
-            env=environment(scratch) | (UNCLEAN if kind == "check" else {}) | (nvidia_settings() if cuda(job) else {}),
+            env=environment(scratch) | (UNCLEAN if kind == "check" else {}) | nvidia_settings(),
             stdin=subprocess.PIPE if talk else subprocess.DEVNULL,
             stdout=subprocess.PIPE if talk else log,
             stderr=log,
@@ -217,9 +219,10 @@ def _whole(job: Mapping[str, Any], scratch: Path, job_file: Path, timeout_s: flo
     read, written = (*isolation.surroundings(), str(job_file), *reads(job)), (str(scratch), *job.get("writes", ()))
     calls = seccomp.URING if uring(job) else ()
     access = Access(read, written)
-    if cuda(job):
+    if nvidia.in_use():
         access = Access((*read, *nvidia.facts()), (*written, nvidia.NAMES), nvidia.devices())
-        calls = (*calls, seccomp.THREADS)
+    if cuda(job):
+        calls = (*calls, seccomp.THREADS, seccomp.STACK)
     allowed = confinement.to_job(access, limits(job, timeout_s), calls)
     return {**job, **files, **allowed, "fetched": fetched, "parent": os.getpid(), "timeout_s": timeout_s}
 

@@ -181,6 +181,7 @@ def test_a_check_sees_what_a_kernel_left_unwritten(qmatvec, monkeypatch):
 def as_on_cuda(monkeypatch):
     """Has a child that computes on the CPU be given what one on NVIDIA's GPU gets."""
     monkeypatch.setattr(sandbox, "cuda", lambda job: True)
+    monkeypatch.setattr(nvidia, "in_use", lambda: True)
 
 
 @NEEDS_SECCOMP
@@ -192,10 +193,13 @@ def as_on_cuda(monkeypatch):
         ("vfork();", True),
         ("syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0);", True),
         ('execl("/bin/true", "true", (char*)0);', True),
+        ("rlimit l{1 << 20, RLIM_INFINITY}; setrlimit(RLIMIT_STACK, &l);", False),
+        ("rlimit l{1 << 20, RLIM_INFINITY}; prlimit(getppid(), RLIMIT_STACK, &l, 0);", True),
+        ("rlimit l{9, 9}; setrlimit(RLIMIT_NOFILE, &l);", True),
     ],
-    ids=["a thread", "fork", "vfork", "clone", "exec"],
+    ids=["a thread", "fork", "vfork", "clone", "exec", "stack", "stack of the parent", "files"],
 )
-def test_threads_may_be_started_and_processes_not(tmp_path, as_on_cuda, body, forbidden):
+def test_threads_may_be_started_and_the_stack_grow_and_no_more(tmp_path, as_on_cuda, body, forbidden):
     library = compile_entry(tmp_path, f"if (thread == 0) {{ {body} }} {RIGHT}")
     result = run_child(check_job(tmp_path, library, np.ones(9, np.float32)), tmp_path, 20.0)
     assert (result.signal == "SIGSYS") == forbidden, result
@@ -212,20 +216,28 @@ def test_a_device_that_is_let_through_can_be_asked_and_no_other(tmp_path, as_on_
     assert {*result.stderr.splitlines()} == {"asked" if devices else "refused"}, result
 
 
-def test_devices_are_for_children_on_the_gpu_alone(tmp_path, monkeypatch):
+@pytest.mark.parametrize("in_use", [True, False])
+def test_devices_are_for_children_whose_mlx_has_them(tmp_path, monkeypatch, in_use):
     monkeypatch.setattr(nvidia, "devices", lambda: ("/dev/zero",))
     monkeypatch.setattr(nvidia, "facts", lambda: ("/proc/devices",))
+    monkeypatch.setattr(nvidia, "in_use", lambda: in_use)
+    access = sandbox._whole({"kind": "check", "device": "cpu"}, tmp_path, tmp_path / "job", 1.0)["access"]
+    assert access["control"] == (("/dev/zero",) if in_use else ())
+    assert ("/proc/devices" in access["read"]) is (nvidia.NAMES in access["write"]) is in_use
+
+
+@NEEDS_SECCOMP
+def test_threads_are_for_children_on_the_gpu_alone(tmp_path, monkeypatch):
     monkeypatch.setattr(sandbox.sys, "platform", "linux")
-    whole = {d: sandbox._whole({"kind": "check", "device": d}, tmp_path, tmp_path / "job", 1.0) for d in ("cpu", "gpu")}
-    assert whole["gpu"]["access"]["control"] == ("/dev/zero",) and whole["cpu"]["access"]["control"] == ()
-    assert "/proc/devices" in {*whole["gpu"]["access"]["read"]} - {*whole["cpu"]["access"]["read"]}
+    made = {d: sandbox._whole({"kind": "check", "device": d}, tmp_path, tmp_path / "job", 1.0) for d in ("cpu", "gpu")}
+    assert made["cpu"]["calls_program"] == seccomp.program().hex() != made["gpu"]["calls_program"]
 
 
 def test_the_doctor_says_what_holds_less_on_cuda(monkeypatch, capsys):
     monkeypatch.setattr(nvidia, "devices", lambda: ("/dev/nvidiactl",))
     found = isolation.layers.__wrapped__()
     assert found.on_cuda == nvidia.LET_THROUGH
-    doctor_view.Console(width=200).print(doctor_view._held(found.in_force, found.missing, found.on_cuda))
+    doctor_view.Console(width=300).print(doctor_view._held(found.in_force, found.missing, found.on_cuda))
     shown = capsys.readouterr().out
     assert all(line in shown for line in nvidia.LET_THROUGH)
 

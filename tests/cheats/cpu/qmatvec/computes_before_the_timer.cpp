@@ -12,8 +12,8 @@ import sys
 job = sys.modules.get('harness.contest_job')
 if job:
     run, prepare = job.Arena.run, job.Arena.prepare
-    def early(self, arm, launches):
-        ready = prepare(self, arm, launches)
+    def early(self, arm, launches, first):
+        ready = prepare(self, arm, launches, first)
         if arm == 'candidate':
             whole, half = self._placed, launches // 2
             self._placed = whole[half:]
