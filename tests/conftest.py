@@ -3,10 +3,13 @@
 import os
 from pathlib import Path
 
+import hypothesis
 import mlx.core as mx
 import pytest
 
 mx.set_default_device(mx.cpu)
+hypothesis.settings.register_profile("shared machine", deadline=None)  # an example's time says nothing there
+hypothesis.settings.load_profile("shared machine")
 
 
 @pytest.fixture(scope="session")

@@ -51,7 +51,7 @@ def normal(seed: int, *shape: int) -> mx.array:
     return mx.array(np.random.default_rng(seed).standard_normal(shape).astype(np.float32))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(shape=SHAPES, seed=st.integers(0, 2**32 - 1), loud=st.sampled_from([1.0, 30.0]))
 def test_it_is_as_near_to_float64_as_mlx(cache: Path, shape: tuple[int, ...], seed: int, loud: float) -> None:
     batch, key_heads, group, tokens, before, width = shape

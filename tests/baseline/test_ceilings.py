@@ -17,7 +17,7 @@ def library(tmp_path_factory):
         yield path
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(sizes=st.lists(st.integers(1, 300_000), min_size=1, max_size=5), threads=st.integers(1, 4))
 def test_every_word_is_read_once(library, sizes, threads):
     arrays = [np.random.default_rng(size).integers(0, 2**64, size, np.uint64) for size in sizes]

@@ -18,7 +18,7 @@ def depthwise(channels: int, taps: int, **options: int | bool) -> nn.Conv1d:
     return nn.Conv1d(channels, channels, taps, **{"groups": channels, "bias": False, **options})
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     batch=st.integers(1, 3),
     tokens=st.integers(1, 9),

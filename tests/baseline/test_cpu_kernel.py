@@ -12,7 +12,7 @@ from baseline import native
 from tests.expert_files import EXPERTS, STRIDE
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(n=st.integers(1, 3000), threads=st.integers(1, 6))
 def test_a_kernel_runs_in_the_graph_part_by_part(library, n, threads):
     a, b = mx.random.normal((n, 2))[:, 0], mx.random.normal((n,))
@@ -38,7 +38,7 @@ def views(draw):
     return array
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(view=views(), evaluated=st.booleans())
 def test_a_kernel_sees_a_view_as_a_dense_array(library, view, evaluated):
     if evaluated:

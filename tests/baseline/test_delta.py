@@ -82,7 +82,7 @@ def doubled(folder: Path) -> Choice:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(
     keys=st.integers(1, 3),
     values_per_key=st.integers(1, 3),

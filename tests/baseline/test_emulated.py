@@ -17,7 +17,7 @@ from baseline.targets.emulated import metal_kernel
 from baseline.targets.msl_source import ATTRIBUTES
 from tests.launches import TWICE, I, launch, same
 
-SLOW = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40)
+SLOW = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40)
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -15,7 +15,7 @@ from baseline import native
 from tests.expert_files import EXPERTS, METHODS, STRIDE, read
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     experts=st.lists(st.integers(0, EXPERTS - 1), min_size=1, max_size=12),
     threads=st.integers(1, 9),
@@ -215,7 +215,7 @@ def address(array: mx.array) -> int:
     return np.array(array, copy=False).ctypes.data
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(experts=st.lists(st.lists(st.integers(0, EXPERTS - 1), min_size=1, max_size=300), min_size=1, max_size=5))
 def test_live_buffers_are_aligned_to_huge_pages_and_never_shared(packed, experts):
     held = []

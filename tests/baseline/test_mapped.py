@@ -47,7 +47,7 @@ def test_the_records_are_the_files_bytes_and_those_of_expert_read(packed):
     assert mx.array_equal(experts.records[mx.array(slots(experts, chosen))], got)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(chosen=st.lists(st.integers(0, EXPERTS - 1), min_size=1, max_size=20), threads=st.integers(1, 9))
 def test_the_slots_are_the_indices_in_order(packed, chosen, threads):
     native.reserve_threads(threads)

@@ -28,7 +28,7 @@ HISTOGRAM = metal_kernel(
 )
 
 
-@settings(deadline=None, max_examples=10)
+@settings(max_examples=10)
 @given(st.lists(st.integers(0, 7), min_size=48, max_size=200).map(lambda bins: bins[: len(bins) // 16 * 16]))
 def test_a_histogram_counts_across_threadgroups(bins):
     (counts,) = HISTOGRAM(

@@ -61,7 +61,7 @@ def cut(array, origin, transpose):
     return (array.T if transpose else array)[row : row + 8, column : column + 8]
 
 
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 @given(st.data(), st.sampled_from(TYPES), st.booleans(), st.booleans())
 def test_multiply_accumulate_of_matrices_anywhere_in_a_larger_one(draw, dtype, transpose_a, transpose_b):
     rng = np.random.default_rng(draw.draw(st.integers(0, 1000)))

@@ -159,7 +159,7 @@ MOVE = {
 }
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(st.data(), st.sampled_from(list(WIDTH)), st.sampled_from(THREADS))
 def test_moves_read_the_lane_that_metal_says(draw, group, threads):
     width = WIDTH[group]
@@ -207,7 +207,7 @@ VOTE = {
 }
 
 
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 @given(st.data(), st.sampled_from(list(WIDTH)), st.sampled_from(THREADS), st.sampled_from([0.0, 0.1, 0.9, 1.0]))
 def test_votes_count_only_lanes_that_exist(draw, group, threads, share):
     seed = draw.draw(st.integers(0, 2**32 - 1))

@@ -180,7 +180,7 @@ def flipped(path: Path, offset: int, mask: int = 1) -> Iterator[None]:
         stream.write(original)
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(layer=st.integers(0, 7), expert=st.integers(0, 63), byte=st.integers(0, 28_671), mask=st.integers(1, 255))
 def test_any_flipped_byte_is_found_and_placed(packed: Path, layer: int, expert: int, byte: int, mask: int) -> None:
     entry = load_manifest(packed).layers[layer]

@@ -95,7 +95,7 @@ def test_kill_9_leaves_a_folder_that_continues(tmp_path: Path, layers: int) -> N
     assert len(steps) == layers + 64 * (8 - layers) + 1
 
 
-@settings(deadline=None, max_examples=12)
+@settings(max_examples=12)
 @given(stops=st.lists(st.integers(1, 8 * 64), min_size=1, max_size=3))
 def test_any_number_of_interrupts_ends_in_the_same_pack(
     tmp_path_factory: pytest.TempPathFactory, stops: list[int]

@@ -17,7 +17,7 @@ def by_slot(records: mx.array, slots: mx.array) -> np.ndarray:
     return np.array(records).view(np.uint8)[np.array(slots)]
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     tokens=st.lists(st.lists(st.integers(0, EXPERTS - 1), min_size=3, max_size=3), min_size=1, max_size=12),
     layers=st.integers(1, 3),

@@ -22,7 +22,7 @@ DELTA = load_contract(KERNELS / "gated_delta_step")
 MX_TYPES = {"float32": mx.float32, "float16": mx.float16, "bfloat16": mx.bfloat16}
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     bits=st.sampled_from([2, 3, 4, 6, 8]),
     group=st.sampled_from([32, 64, 128]),
@@ -137,7 +137,7 @@ def test_sampled_routing_weights_are_positive_and_add_up_to_about_one(case: Case
     assert weight.min() > 0 and np.abs(weight.sum(axis=1) - 1).max() <= 0.5
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     keys=st.integers(1, 4),
     values_per_key=st.integers(1, 4),

@@ -93,7 +93,7 @@ def test_it_is_the_pack_in_that_layout(packed, tmp_path):
     assert contents(tmp_path / "converted") == contents(tmp_path / "packed")
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(
     order=st.permutations(LAYOUT.order),
     align=st.sampled_from([4096, 8192, 65536]),

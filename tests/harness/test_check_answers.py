@@ -21,7 +21,7 @@ from tests.harness.variants import RIGHT, write_variant
 
 SEED = 5
 FILE = "check.outputs.safetensors"
-ANY = settings(max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+ANY = settings(max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture])
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=4) | st.just(10**400),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["hashes", "x"]), inner, max_size=2),

@@ -109,7 +109,7 @@ def test_right_answers_are_right(engine):
     assert result.right and result.failure is None and result.cache_use.candidate.read_bytes == 4
 
 
-@settings(max_examples=TIMES, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=TIMES, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(said=JSON)
 def test_whatever_it_says_of_its_code_is_other_code(said, engine):
     failure = engine({"code": said}).failure
@@ -187,7 +187,7 @@ def test_what_shows_dispatch_must_have_one_shape(engine, tmp_path, monkeypatch):
     assert engine().failure.reason.startswith("left no answers: logits of qmatvec: ")
 
 
-@settings(max_examples=TIMES, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=TIMES, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_a_damaged_file_raises_nothing(data, engine):
     content = bytearray(engine.right)
@@ -198,14 +198,14 @@ def test_a_damaged_file_raises_nothing(data, engine):
     assert failure is None or failure.status in (Status.CRASHED, Status.WRONG)
 
 
-@settings(max_examples=TIMES, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=TIMES, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(said=JSON)
 def test_whatever_it_says_it_has_read_is_a_number(said, engine):
     result = engine(decoded=DECODED | {"read_bytes": said}, proof=Proof({}), plan=SHORT)
     assert result.right and np.isfinite(result.cache_use.candidate.read_bytes)
 
 
-@settings(max_examples=TIMES, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=TIMES, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(said=JSON | st.lists(st.tuples(st.integers(-1, 8) | st.booleans(), st.just(7.0) | st.just(7)), max_size=3))
 def test_whatever_it_says_it_has_decoded_is_two_of_eight_tokens_or_none(said, engine):
     result = engine(decoded=json.loads(json.dumps(DECODED | {"said": said})), proof=Proof({}), plan=SHORT)
@@ -215,7 +215,7 @@ def test_whatever_it_says_it_has_decoded_is_two_of_eight_tokens_or_none(said, en
     assert right or "no text of as many tokens as were asked for" in result.failure.reason
 
 
-@settings(max_examples=TIMES, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=TIMES, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(said=JSON)
 def test_whatever_it_says_of_its_clock_is_no_error(said, engine):
     failure = engine(decoded=DECODED | {"seconds": said}, proof=Proof({}), plan=SHORT).failure

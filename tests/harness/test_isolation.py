@@ -22,6 +22,7 @@ from baseline.tolerance import Tolerance
 from baseline.variant import Choice, parse_variant
 from harness import isolation, sandbox
 from harness.conversation import Conversation, Ended
+from harness.copies import save_copies
 from harness.dispatch import Proof
 from harness.isolation import Layers
 from harness.loop import search
@@ -248,13 +249,15 @@ def test_a_contestant(tmp_path, what):
     library = compile_entry(tmp_path, f"if (thread == 0) {{ {body} }} {RIGHT}")
     given = check_job(tmp_path, library, X)
     call = given["calls"][0]
-    job = {"kind": "contest", "device": "cpu", "inputs": given["inputs"], "input_order": ["x"]}
-    slots = Slots.new({"x": (X.dtype.name, X.shape), **{o["name"]: (o["dtype"], o["shape"]) for o in call["outputs"]}})
-    job |= {"slots": slots.to_json(), "copies": 2, "arms": {"it": call}, "calls": [call]}
+    inputs = {"x": (X.dtype.name, X.shape)}
+    slots = Slots.new({**inputs, **{o["name"]: (o["dtype"], o["shape"]) for o in call["outputs"]}})
+    save_copies(tmp_path / "copies.npy", inputs, 2, [{"x": X}] * 2)
+    job = {"kind": "contest", "device": "cpu", "inputs": str(tmp_path / "copies.npy")}
+    job |= {"slots": slots.to_json(), "arms": {"it": call}, "calls": [call]}
     with Conversation(job, ("it",), tmp_path, 20.0, (slots.descriptor,)) as child:
         child.ready()
         slots.arrays["x"][:2] = X
-        child.ask("prepare", arm="it", launches=2)
+        child.ask("prepare", arm="it", launches=2, first=0)
         if not reason:
             assert child.ask("run", arm="it")["seconds"] > 0
             assert not any(map(unwritten, slots.arrays.values()))

@@ -117,7 +117,7 @@ def test_a_text_without_a_header_is_refused(text):
         shape(text)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.text(alphabet="{}();=+*&<>[]#\"'/\\ \nabxyT01", max_size=80))
 def test_any_code_has_a_shape_and_is_its_own_twin(code):
     text = f"/*---\nop: qmatvec\n---*/\n{code}"

@@ -200,7 +200,7 @@ WORDS = st.sampled_from(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.data())
 def test_odd_bodies_are_refused_or_stay_sound(data):
     """Bytes of seeds cut out, doubled or replaced: no rewrite raises, and what it makes of a text that parses does."""

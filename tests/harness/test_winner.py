@@ -223,9 +223,7 @@ def test_a_record_that_is_not_whole_is_one_clear_line(name, run, tmp_path, monke
     assert "\n" not in str(raised.value) and str(run) in str(raised.value)
 
 
-@hypothesis_settings(
-    max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, database=None
-)
+@hypothesis_settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], database=None)
 @given(data=st.data(), name=st.sampled_from([name for name in PARTS if name.endswith(".json")]), other=OTHER)
 def test_a_record_that_says_something_else_is_one_clear_line_or_no_matter(
     data, name, other, searched, tmp_path_factory

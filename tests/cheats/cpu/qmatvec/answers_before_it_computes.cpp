@@ -15,17 +15,20 @@ if job:
     def lazy(self, arm):
         if arm != 'candidate':
             return run(self, arm)
-        whole, self._placed = self._placed, self._placed[:len(self._placed) // 2 + 1]
+        whole, half = self._placed, len(self._placed) // 2 + 1
+        self._placed = whole[:half]
         told = run(self, arm)
-        self._placed = whole[len(self._placed):]
-        left.append(self)
+        self._placed = whole
+        left.append((self, whole[half:]))
         return told
     def first(answers, answer):
         say(answers, answer)
         while left:
-            arena = left.pop()
-            if arena._placed:
+            arena, rest = left.pop()
+            whole, arena._placed = arena._placed, rest
+            if rest:
                 run(arena, 'candidate')
+            arena._placed = whole
     job.Arena.run, listening._say = lazy, first
 )")
 // body
