@@ -65,8 +65,8 @@ class MetalLaunch(Launch):
 
     def place(self, calls: Sequence[tuple[Arrays, Arrays]]) -> Sequence[Any]:
         """See `Launch`: the outputs of each call as a graph, which is ready to be evaluated once."""
-        copies = self._copies([array for inputs, _ in calls for array in inputs])
-        named = [self._named(copies[id(array)] for array in inputs) for inputs, _ in calls]
+        columns = [self._column(arrays) for arrays in zip(*(inputs for inputs, _ in calls), strict=True)]
+        named = [self._named(copies) for copies in zip(*columns, strict=True)]
         mx.eval(named)
         return [self._launch(arrays, self._case.dims) for arrays in named]
 
@@ -75,16 +75,21 @@ class MetalLaunch(Launch):
         kinds = {t.name: self._contract.element_type(t, self._case.constants) for t in self._contract.inputs}
         return {name: copy.view(getattr(mx, kind)) for (name, kind), copy in zip(kinds.items(), copies, strict=True)}
 
-    def _copies(self, arrays: Iterable[Array]) -> dict[int, mx.array]:
-        """MLX's copies by id: of each array one, and of a large one the same for all calls and all kernels."""
-        new = {id(array): array for array in arrays if id(array) not in _large}
-        made = self._on_device({number: mx.array(array) for number, array in new.items()})
-        _large.update((i, (new[i], copy)) for i, copy in made.items() if new[i].nbytes > FRESH_BYTES)
-        return made | {number: copy for number, (_, copy) in _large.items()}
+    def _column(self, arrays: Sequence[Array]) -> Iterable[mx.array]:
+        """MLX's copies of one input of all calls. Small ones lie side by side, since each copy that is made alone costs
+        more than a launch; of a large one there is one copy, for all calls and all kernels."""
+        if arrays[0].nbytes <= FRESH_BYTES:
+            return list(self._on_device(mx.array(np.stack(arrays))))
+        return [self._kept(array) for array in arrays]
 
-    def _on_device(self, copies: dict[int, mx.array]) -> dict[int, mx.array]:
-        """Where the GPU reads them fastest."""
-        return copies
+    def _kept(self, array: Array) -> mx.array:
+        if id(array) not in _large:
+            _large[id(array)] = array, self._on_device(mx.array(array))
+        return _large[id(array)][1]
+
+    def _on_device(self, copy: mx.array) -> mx.array:
+        """Where the GPU reads it fastest."""
+        return copy
 
     def seconds(self, placed: Sequence[Any]) -> float:
         """See `Launch`."""
@@ -111,12 +116,12 @@ class CudaLaunch(MetalLaunch):
     def _checked(self) -> metal.Launch:
         return cuda.Kernel(self._choice, self._contract, self._case.constants, fill=math.nan)
 
-    def _on_device(self, copies: dict[int, mx.array]) -> dict[int, mx.array]:
+    def _on_device(self, copy: mx.array) -> mx.array:
         """What comes from numpy lies in memory that moves to the GPU page by page, when a kernel first touches it; what
         the GPU makes of it lies on the GPU. The cache is emptied, or outputs would come to lie in such memory too."""
-        made = {number: copy.view(WORDS[copy.itemsize]) | 0 for number, copy in copies.items()}
-        mx.eval(made)  # `copies` still holds the originals, or MLX would reuse their memory
-        copies.clear()
+        made = copy.view(WORDS[copy.itemsize]) | 0
+        mx.eval(made)
+        del copy  # not before: MLX would reuse its memory
         mx.clear_cache()
         return made
 
