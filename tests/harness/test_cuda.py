@@ -208,7 +208,8 @@ def test_threads_may_be_started_and_the_stack_grow_and_no_more(tmp_path, as_on_c
 @pytest.mark.skipif(not landlock.abi(), reason="this kernel has no Landlock, or an old one")
 @pytest.mark.parametrize("devices", [(), ("/dev/full",)])
 def test_a_device_that_is_let_through_can_be_asked_and_no_other(tmp_path, as_on_cuda, monkeypatch, devices):
-    monkeypatch.setattr(nvidia, "devices", lambda: devices)
+    there = nvidia.devices()  # without which MLX's CUDA build does not start
+    monkeypatch.setattr(nvidia, "devices", lambda: (*there, *devices))
     ask = 'char mode[256]; int f = open("/dev/full", O_RDWR); bool asked = ioctl(f, TCGETS, mode) && errno == ENOTTY;'
     body = f'{ask} fputs(asked ? "asked\\n" : "refused\\n", stderr);'
     library = compile_entry(tmp_path, f"if (thread == 0) {{ {body} }} {RIGHT}")
