@@ -19,6 +19,7 @@ from harness.build import first_error
 from harness.cache_state import WARM, expert_files
 from harness.candidate import Dispatched, EngineResult, Failure, Status
 from harness.conversation import Conversation, Ended
+from harness.costs import Part, spent_on
 from harness.decode_check import Texts
 from harness.decodes import Decodes, Job, Timed, engine_process, fit_twice, judge_anew
 from harness.dispatch import Proof
@@ -189,8 +190,15 @@ class _Stage:
 
     def _answered(self, child: Conversation) -> EngineResult:
         """The candidate's answers against the golden ones, once it is shown to be what runs."""
-        code, tolerance, dispatched = child.ask("answer", arm=CANDIDATE).get("code"), self.setting.tolerance, None
+        with spent_on(Part.RUNNING):
+            code = child.ask("answer", arm=CANDIDATE).get("code")
         child.fetch()
+        return self._judged(code)
+
+    @spent_on(Part.COMPARING)
+    def _judged(self, code: Any) -> EngineResult:
+        """`code`: what the process says it loaded."""
+        tolerance, dispatched = self.setting.tolerance, None
         if self.proof.code:
             dispatched = dispatch.judge(self.proof, code, self.folder, tolerance)
             if dispatched.failure is not None:
