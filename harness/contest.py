@@ -228,6 +228,16 @@ class Match:
         self._seen = 0  # timed repetitions of the candidate
         self._failure: Failure | None = None
         self._taken: dict[int, Taken] = {}
+        if self._apart:
+            self._lead()
+
+    def _lead(self) -> None:
+        """One of the candidate's that does not count, for the champion to make again: something then waits whenever it
+        is the champion's turn, and at the end it has next to nothing to make that no clock runs for."""
+        process, draw = self._processes[CANDIDATE], self._draws.draw(self.launches)
+        self._give(process, CANDIDATE, draw)
+        self._run(process, CANDIDATE)
+        self.witness.see(draw, process.left(draw.launches))
 
     def repetition(self, arm: str) -> Repetition:
         """One, on the parent's clock."""
@@ -268,8 +278,7 @@ class Match:
     @spent_on(Part.COMPARING)
     def verdict(self) -> Failure | None:
         """What is wrong with what the candidate made in the timed repetitions."""
-        failures = (self._failure, *map(self._check.judge, self._taken.values()))
-        failure = next((failure for failure in failures if failure is not None), None)
+        failure = self._failure or self._check.judge(self._taken.values())
         return self.witnessed(self._processes[CHAMPION]) if failure is None and self._apart else failure
 
     @spent_on(Part.COMPARING)

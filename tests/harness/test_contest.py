@@ -184,7 +184,7 @@ def test_a_process_that_tells_another_time(contest, monkeypatch):
 
 @pytest.mark.parametrize(
     ("module", "name", "part"),
-    [(tolerance, "oracle", Part.COMPARING), (conversation, "start_child", Part.STARTING)],
+    [(tolerance, "formula", Part.COMPARING), (conversation, "start_child", Part.STARTING)],
     ids=["the oracle", "processes that start"],
 )
 def test_what_is_slow_beside_the_clock_is_no_timed_run(contest, monkeypatch, module, name, part):
