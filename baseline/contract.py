@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -94,13 +95,18 @@ def load_contract(folder: Path) -> Contract:
     """Read `folder`/contract.yaml. Raises UsageError naming the file and what is wrong with it."""
     path = folder / "contract.yaml"
     try:
-        fields = yaml.safe_load(path.read_text())
-        contract = _parse(fields)
-        _check(contract, folder.name)
+        return _contract(path.read_text(), folder.name)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise UsageError(f"contract {path} cannot be read: {' '.join(str(error).split())}") from None
     except UsageError as error:
         raise UsageError(f"contract {path}: {error}") from None
+
+
+@cache
+def _contract(text: str, folder: str) -> Contract:
+    """Parsed once: an engine asks for its contracts whenever it is configured, and YAML is slow."""
+    contract = _parse(yaml.safe_load(text))
+    _check(contract, folder)
     return contract
 
 

@@ -16,8 +16,10 @@ def sample_inputs(
     scale: float = 1.0,
     shift: float = 0.0,
     only: Callable[[Tensor], bool] = lambda _: True,
+    calls: tuple[int, ...] = (),
 ) -> dict[str, Array]:
-    """Those inputs that are wanted (`only`), by name, stored as baseline.elements stores them.
+    """Those inputs that are wanted (`only`), by name, stored as baseline.elements stores them. `calls`: axes in front,
+    for the inputs of several calls; not of experts.
 
     Activations are scale * normal + shift.
 
@@ -27,7 +29,7 @@ def sample_inputs(
     between its tensors is random too, so a kernel that reads it is found out.
     """
     wanted = [tensor for tensor in contract.inputs if only(tensor)]
-    return {tensor.name: _sample(contract, tensor, case, random, scale, shift) for tensor in wanted}
+    return {tensor.name: _sample(contract, tensor, case, random, scale, shift, calls) for tensor in wanted}
 
 
 def poisoned_outputs(contract: Contract, case: Case) -> dict[str, Array]:
@@ -39,9 +41,15 @@ def poisoned_outputs(contract: Contract, case: Case) -> dict[str, Array]:
 
 
 def _sample(
-    contract: Contract, tensor: Tensor, case: Case, random: np.random.Generator, scale: float, shift: float
+    contract: Contract,
+    tensor: Tensor,
+    case: Case,
+    random: np.random.Generator,
+    scale: float,
+    shift: float,
+    calls: tuple[int, ...],
 ) -> Array:
-    shape = contract.shape(tensor, case)
+    shape = (*calls, *contract.shape(tensor, case))
     element = contract.element_type(tensor, case.constants)
     if tensor.name == "experts":
         return _experts(case, random, shape)

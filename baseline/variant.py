@@ -7,6 +7,7 @@ that precede the function body, which then starts after a `// body` line.
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -112,7 +113,7 @@ def parse_variant(path: Path, contract: Contract | None = None) -> Variant:
         file = FILE.match(text)
         if file is None:
             raise UsageError("it must start with a header between `/*---` and `---*/` lines")
-        header = pydantic.TypeAdapter(_Header).validate_python(yaml.safe_load(file["header"]))
+        header = _header(file["header"])
         _check(header, contract)
         return _variant(path, text, file, header, contract)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
@@ -121,6 +122,12 @@ def parse_variant(path: Path, contract: Contract | None = None) -> Variant:
         raise UsageError(f"variant {path}: {_first_problem(error)}") from None
     except UsageError as error:
         raise UsageError(f"variant {path}: {error}") from None
+
+
+@cache
+def _header(text: str) -> _Header:
+    """Parsed once, as contracts are."""
+    return pydantic.TypeAdapter(_Header).validate_python(yaml.safe_load(text))
 
 
 def suffix_of(target: str, name: str) -> str:

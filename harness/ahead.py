@@ -1,6 +1,5 @@
 """The candidate after the one that is measured: proposed early, so that its kernels are built meanwhile."""
 
-import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
@@ -8,6 +7,7 @@ from types import TracebackType
 
 from baseline.variant import Variant
 from harness.candidate import ENGINE_PARTS, Candidate, identify
+from harness.costs import Part, spent_on
 from harness.judge import Judge
 from harness.ledger import Row
 from harness.propose.base import History, Proposer
@@ -97,13 +97,12 @@ class Ahead:
             spec = candidate.configuration.kernels[candidate.changed]
             self._build = self._pool.submit(self._judge.build, candidate.changed, spec)
 
-    def finish(self) -> float:
-        """Waits for the build: it shall not disturb, nor be done twice. The seconds that it took to wait."""
-        started = time.monotonic()
+    @spent_on(Part.BUILDS)
+    def finish(self) -> None:
+        """Waits for the build: it shall not disturb, nor be done twice."""
         if self._build is not None:
             self._build.exception()
             self._build = None
-        return time.monotonic() - started
 
     def __enter__(self) -> "Ahead":
         return self

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
+from harness.costs import Part, spent_on
 from harness.keep import log_ratios, settled, speedup
 from harness.load import Counters, Disturbance, Watch, counters
 
@@ -84,7 +85,9 @@ def measure(
         started = time.perf_counter()
         first, second = (CHAMPION, CANDIDATE) if secrets.randbits(1) else (CANDIDATE, CHAMPION)
         block = [(arm, once(arm)) for arm in (first, second, second, first)]
-        if (disturbance := watch.look()) and made.leaves_out(disturbance, least):
+        with spent_on(Part.MACHINE):
+            disturbance = watch.look()
+        if disturbance and made.leaves_out(disturbance, least):
             continue
         made.add(block)
         spent_s += time.perf_counter() - started

@@ -12,6 +12,7 @@ from baseline.errors import CheckError
 from harness.cache_state import CacheUses
 from harness.candidate import Candidate, Speedup
 from harness.contest import ContestPlan
+from harness.costs import Costs
 from harness.judge import Judge
 from harness.measure import EnginePlan
 from harness.model_use import ModelUse
@@ -65,7 +66,7 @@ class Summary:
         shapes; 1.0 when nothing was kept. None, as `confirmed` is, when the search was interrupted before its
         confirmation, or could not measure.
     unmeasured: candidates that are right and clean and wait for a machine that can time them.
-    costs: seconds by what they were spent on (`harness.costs`). noise: the A/A runs (`harness.aa`).
+    costs: where its time went (`harness.costs`). noise: the A/A runs (`harness.aa`).
     language_model: what was taken of it, `ModelUse()` where none was asked.
     next: the command that goes on with the search, and where; '' when it is complete.
     """
@@ -81,7 +82,7 @@ class Summary:
     interrupted: bool
     next: str
     seconds: float
-    costs: Mapping[str, float] = field(default_factory=dict)
+    costs: Costs = field(default_factory=Costs)
     noise: Sequence[Mapping[str, Any]] = ()
     language_model: ModelUse = field(default_factory=ModelUse)
 

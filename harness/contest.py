@@ -22,6 +22,7 @@ from harness.clocks import disagreement, hidden_s
 from harness.contestant import Contestant, Repetition
 from harness.conversation import Ended
 from harness.copies import save_copies
+from harness.costs import Part, spent_on
 from harness.draws import Draw, Draws
 from harness.keep import LEAST_BLOCKS, MOST_BLOCKS, speedup
 from harness.physics import Floor
@@ -87,6 +88,7 @@ def pooled(pairs: Sequence[Samples]) -> Samples:
     return Samples(1, together)
 
 
+@spent_on(Part.INPUTS)
 def bench_inputs(library: OpLibrary, file: Path) -> None:
     """Writes copies of the inputs of the contract's bench shape (`harness.copies`), from a seed that nobody keeps. Each
     pair has a slot of its own."""
@@ -226,55 +228,83 @@ class Match:
         self._seen = 0  # timed repetitions of the candidate
         self._failure: Failure | None = None
         self._taken: dict[int, Taken] = {}
+        if self._apart:
+            self._lead()
+
+    def _lead(self) -> None:
+        """One of the candidate's that does not count, for the champion to make again: something then waits whenever it
+        is the champion's turn, and at the end it has next to nothing to make that no clock runs for."""
+        process, draw = self._processes[CANDIDATE], self._draws.draw(self.launches)
+        self._give(process, CANDIDATE, draw)
+        self._run(process, CANDIDATE)
+        self.witness.see(draw, process.left(draw.launches))
 
     def repetition(self, arm: str) -> Repetition:
         """One, on the parent's clock."""
-        return self._run(self._processes[arm], arm, self._draws.draw(self.launches))[0]
+        self._give(self._processes[arm], arm, self._draws.draw(self.launches))
+        return self._run(self._processes[arm], arm)
 
     def timed(self, arm: str) -> Repetition:
         """One that counts."""
         if arm == CANDIDATE:
             return self._watched()
-        again = self._apart and self.witness.waits
-        return self._again(self._processes[CHAMPION]) if again else self.repetition(CHAMPION)
+        if not (self._apart and self.witness.waits):
+            return self.repetition(CHAMPION)
+        champion, draw = self._processes[CHAMPION], self.witness.draw()
+        self._give(champion, CHAMPION, draw)
+        found = self._run(champion, CHAMPION)
+        self._compare(champion, draw)
+        return found
 
     def _watched(self) -> Repetition:
         """The candidate's, which must all be complete, and are all for the witness. CHECKED of them are kept, each as
         likely as the others: nobody knows which when it runs, and none comes after the last that counts."""
         process, draw = self._processes[CANDIDATE], self._draws.draw(self.launches)
-        found, activations = self._run(process, CANDIDATE, draw)
+        activations = self._give(process, CANDIDATE, draw)
+        found = self._run(process, CANDIDATE)
         if self._failure is None:
-            self._failure = self._check.look(process, activations)
-            self.witness.see(draw, process.left(draw.launches))
-            self._seen += 1
-            place = self._seen - 1 if self._seen <= CHECKED else secrets.randbelow(self._seen)
-            if place < CHECKED:
-                self._taken[place] = self._check.take(process, CANDIDATE, activations, draw.first)
+            self._look(process, draw, activations)
         return found
 
+    @spent_on(Part.COMPARING)
+    def _look(self, process: Contestant, draw: Draw, activations: Mapping[str, Array]) -> None:
+        self._failure = self._check.look(process, activations)
+        self.witness.see(draw, process.left(draw.launches))
+        self._seen += 1
+        place = self._seen - 1 if self._seen <= CHECKED else secrets.randbelow(self._seen)
+        if place < CHECKED:
+            self._taken[place] = self._check.take(process, CANDIDATE, activations, draw.first)
+
+    @spent_on(Part.COMPARING)
     def verdict(self) -> Failure | None:
         """What is wrong with what the candidate made in the timed repetitions."""
-        failures = (self._failure, *map(self._check.judge, self._taken.values()))
-        failure = next((failure for failure in failures if failure is not None), None)
+        failure = self._failure or self._check.judge(self._taken.values())
         return self.witnessed(self._processes[CHAMPION]) if failure is None and self._apart else failure
 
+    @spent_on(Part.COMPARING)
     def witnessed(self, champion: Contestant) -> Failure | None:
         """What is wrong with it beside what `champion` makes of the same, in a process of its own."""
         while self.witness.waits:
-            self._again(champion)
+            draw = self.witness.draw()
+            self._give(champion, CHAMPION, draw)
+            champion.rerun(CHAMPION)
+            self._compare(champion, draw)
         return self.witness.failure(self._check.limits)
 
-    def _again(self, champion: Contestant) -> Repetition:
-        """The champion's of what the candidate made."""
-        draw = self.witness.draw()
-        found, _ = self._run(champion, CHAMPION, draw)
+    @spent_on(Part.COMPARING)
+    def _compare(self, champion: Contestant, draw: Draw) -> None:
         self.witness.compare(champion.left(draw.launches))
-        return found
 
-    def _run(self, process: Contestant, arm: str, draw: Draw) -> tuple[Repetition, Mapping[str, Array]]:
+    @spent_on(Part.INPUTS)
+    def _give(self, process: Contestant, arm: str, draw: Draw) -> Mapping[str, Array]:
+        """Makes an arm's launches ready; what they are given."""
         activations = self._draws.activations(draw)
         process.prepare(arm, activations, draw.first)
-        return process.run(arm), activations
+        return activations
+
+    @spent_on(Part.RUNNING)
+    def _run(self, process: Contestant, arm: str) -> Repetition:
+        return process.run(arm)
 
 
 def _benched(samples: Samples | None, failure: Failure | None, seconds: float) -> Benched:

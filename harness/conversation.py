@@ -14,6 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from harness.costs import Part, spent_on, spent_timed
 from harness.sandbox import (
     ChildResult,
     ChildStatus,
@@ -56,7 +57,8 @@ class Conversation:
         self.kind, self.who, self.folder, self.timeout_s = str(job["kind"]), who, folder, timeout_s
         self.native = native
         self._started = time.perf_counter()
-        self._process = start_child(job, folder, timeout_s, talk=True, descriptors=descriptors)
+        with spent_on(Part.STARTING):
+            self._process = start_child(job, folder, timeout_s, talk=True, descriptors=descriptors)
         self._number, self._unread, self._stands = 0, b"", False
 
     @property
@@ -69,6 +71,7 @@ class Conversation:
         """The child's process id."""
         return self._process.pid
 
+    @spent_on(Part.STARTING)
     def ready(self) -> None:
         """Waits until the candidate's code is loaded. Raises `Ended`, as all that follow, when the child has ended."""
         self._answer()
@@ -78,10 +81,16 @@ class Conversation:
 
     def ask(self, what: str, **arguments: Any) -> dict[str, Any]:
         """Has the child do something, and waits for what it says."""
-        return self.clocked(what, **arguments)[0]
+        return self._exchange(what, arguments)[0]
 
     def clocked(self, what: str, **arguments: Any) -> tuple[dict[str, Any], float]:
-        """As `ask`, with the seconds that passed on this process's clock until a child of native code was stopped."""
+        """As `ask`, with the seconds that passed on this process's clock until a child of native code was stopped: a
+        timed run."""
+        answer, seconds = self._exchange(what, arguments)
+        spent_timed(seconds)
+        return answer, seconds
+
+    def _exchange(self, what: str, arguments: Mapping[str, Any]) -> tuple[dict[str, Any], float]:
         self._number += 1
         line = json.dumps({"do": what, "with": arguments, "number": self._number}, allow_nan=False) + "\n"
         started = time.perf_counter()
@@ -167,6 +176,7 @@ class Conversation:
         """Brings the files that the job names out of the scratch folder, those that are there."""
         fetch_all(self.kind, self.folder)
 
+    @spent_on(Part.STARTING)
     def close(self) -> None:
         """Leaves no process."""
         end_child(self._process, 0)

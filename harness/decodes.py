@@ -17,6 +17,7 @@ from harness.candidate import Failure
 from harness.clocks import disagreement
 from harness.contestant import number
 from harness.conversation import Conversation
+from harness.costs import Part, spent_on
 from harness.decode_check import Said, Text, Texts, check
 
 if TYPE_CHECKING:
@@ -101,6 +102,7 @@ class Decodes:
             timed = self.run(children)
             return timed, judge(timed, children[CHAMPION], tie)
 
+    @spent_on(Part.RUNNING)
     def _decode(self, child: Conversation, arm: str) -> Decode:
         text, tokens = self.texts.draw(), self.plan.tokens
         if self.plan.state == WARM:
@@ -116,6 +118,7 @@ class Decodes:
         return Decode(*numbers, between(before, after), text, self.texts.said(answer.get("said"), tokens))
 
 
+@spent_on(Part.COMPARING)
 def judge(timed: Timed, scorer: Conversation, tie: float) -> Failure | None:
     """What is wrong with the candidate's decodes: see `harness.clocks` and `harness.decode_check`."""
     return disagreement(timed.blocks) or check(timed.blocks.candidate, scorer, tie)

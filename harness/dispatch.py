@@ -25,6 +25,7 @@ from baseline.tolerance import Tolerance
 from baseline.variant import Choice
 from harness.build import first_error
 from harness.candidate import Dispatched, Failure, Status
+from harness.costs import Part, spent_on
 from harness.launch import code_file
 from harness.targets import Backend
 
@@ -55,6 +56,7 @@ def question(questions: Questions) -> Questions:
     return Questions((prompt,), (), (), questions.tool_tokens)
 
 
+@spent_on(Part.BUILDS)
 def prove(
     choices: Mapping[str, Choice],
     contracts: Mapping[str, Contract],
@@ -84,6 +86,7 @@ def prove(
     return Proof({op: (hashes[2 * i], hashes[2 * i + 1]) for i, op in enumerate(choices)}, tuple(files))
 
 
+@spent_on(Part.COMPARING)
 def judge(proof: Proof, loaded: Any, folder: Path, tolerance: Tolerance) -> Dispatched:
     """What the engine's process left behind. `loaded`: for each op the hashes of what it loaded, as in `proof`; what it
     says may be anything."""

@@ -12,7 +12,6 @@ from rich.table import Table
 from rich.text import Text
 
 from baseline.pack import Progress as OnBytes
-from harness import costs
 from harness.aa import SelfContest
 from harness.answer import Answer
 from harness.candidate import Candidate, Speedup, Stage, Status
@@ -151,7 +150,8 @@ def print_summary(summary: Summary, chart: Path | None) -> None:
                 out.print(line)
         for disturbance, blocks in summary.confirmed.disturbed.items():
             out.print(f"{blocks} blocks were measured under {disturbance}, which did not end")
-    out.print(costs.line(summary.costs), soft_wrap=True)
+    for line in summary.costs.lines():
+        out.print(line, soft_wrap=True)
     if summary.language_model:
         out.print(f"language model: {summary.language_model.text(summary.speedup)}", soft_wrap=True)
     for line in left(summary):

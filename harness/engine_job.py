@@ -1,7 +1,7 @@
 """The child's `engine` job: configurations of the whole engine, what they answer and how fast they decode."""
 
 import time
-from collections.abc import Collection, Generator, Mapping, Sequence
+from collections.abc import Collection, Generator, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,15 @@ def run(job: Mapping[str, Any]) -> dict[str, Any]:
     answers = channel()
     engine = Engine.load(Path(job["packed"]))
     let_in(job)  # a candidate's I/O policy may fail
-    for arm in job["arms"].values():
-        warm_up(engine, job, arm["io"], job["prompt"])
+    for io in distinct(arm["io"] for arm in job["arms"].values()):
+        warm_up(engine, job, io, job["prompt"])
     begin(job, max(threads(arm) for arm in job["arms"].values()))
     return listen(answers, Arms(engine, job), job["timeout_s"])
+
+
+def distinct(policies: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The I/O policies, each once: to be warmed up takes half a second."""
+    return [*{tuple(sorted(policy.items())): policy for policy in policies}.values()]
 
 
 def threads(arm: Mapping[str, Any]) -> int:

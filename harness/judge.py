@@ -32,6 +32,7 @@ from harness.candidate import (
 )
 from harness.contest import Contest, ContestPlan, bench_inputs
 from harness.converted import Converted
+from harness.costs import Part, spent_on
 from harness.dispatch import Proof, prove
 from harness.keep import decide, guard
 from harness.measure import UNTIMED, EngineArm, EnginePlan, EngineSetting, run_engine
@@ -82,7 +83,6 @@ class Judge:
     floors: dict[str, Floor] = field(init=False, default_factory=dict)
     watch: Watch = field(init=False)
     champion: Configuration = field(init=False)  # that the A/A runs are of
-    waited_s: float = 0.0  # for builds that were begun before their candidate came up
 
     def __post_init__(self) -> None:
         """Loads the golden record. UsageError or CheckError when it, or the packed model, is not what it should be."""
@@ -92,6 +92,7 @@ class Judge:
         self.watch = Watch(self._against_itself, self.settings.min_gain)
         self.contracts = {op: load_contract(self.settings.kernels / op) for op in self.variants}
 
+    @spent_on(Part.BUILDS)
     def build(self, op: str, spec: KernelSpec) -> tuple[Built, list[OpLibrary]]:
         """Builds a kernel for each of the target's backends, until one refuses."""
         libraries: list[OpLibrary] = []
@@ -131,6 +132,7 @@ class Judge:
                 bench_inputs(library, self.inputs(op))
                 self.floors[op] = self._floor(library, gbps)
 
+    @spent_on(Part.MACHINE)
     def open(self, champion: Candidate, ops: tuple[str, ...]) -> None:
         """The A/A run that opens a search, of its first op; nothing where nothing is timed."""
         self.champion = champion.configuration
@@ -155,7 +157,8 @@ class Judge:
         verdict = Verdict()
         if candidate.changed == LAYOUT:
             self._enter(Stage.BUILD, candidate, verdict)
-            verdict.built = self.model.build(candidate.configuration.layout)
+            with spent_on(Part.BUILDS):
+                verdict.built = self.model.build(candidate.configuration.layout)
             verdict.failure = verdict.built.failure
         elif candidate.changed not in ENGINE_PARTS:
             self._evaluate_kernel(candidate, champion, folder, verdict)
@@ -212,6 +215,7 @@ class Judge:
         self.floors[op] = self.floors[op].lowered(self._floor(old, self._memory_gbps()))
         return Contest(old, candidate, *where, self.floors[op], *judged, plan).run()
 
+    @spent_on(Part.MACHINE)
     def _memory_gbps(self) -> float | None:
         return gpu_gbps() if self.target.timed.device == "gpu" else memory_read(self.settings.cache).gbps
 

@@ -14,7 +14,7 @@ from harness import isolation, targets
 from harness.ahead import Ahead, Queue
 from harness.candidate import ENGINE_PARTS, IO, Candidate, Configuration, KernelSpec, Stage, Status, identify
 from harness.confirm import Confirmed, Summary, confirm, headline
-from harness.costs import Laps, costs
+from harness.costs import Costs, Meter
 from harness.judge import Judge
 from harness.layouts import usable_layouts
 from harness.ledger import Ledger, Row, latest, load_rows, unmeasured
@@ -39,7 +39,7 @@ def search(settings: SearchSettings, observer: Observer | None = None) -> Summar
     that is none, no compiler, or a missing layer of a required sandbox; CheckError when one of them is damaged, the
     seed is not sound, what it is judged by changes during the search, or the champion does not confirm.
     """
-    started, laps = time.monotonic(), Laps()
+    started, meter = time.monotonic(), Meter()
     observer = observer or Silent()
     isolation.require(settings.sandbox)
     target = targets.here(settings.target)
@@ -49,31 +49,32 @@ def search(settings: SearchSettings, observer: Observer | None = None) -> Summar
     shelf = Shelf(variants, target, run.kernels, usable_layouts(settings))
     judge = Judge(settings, target, shelf, observer, run.scratch)
     with (
+        meter.counting(),
         Ledger(run.ledger) as ledger,
         run.seal.speaks_first(),
         proposing(settings, run, ledger, shelf, parts) as proposer,
     ):
         interrupted, confirmed, before = False, None, 0
         try:
-            seed, champion = start(judge, run, ledger, started)
+            with meter.phase("opening"):
+                seed, champion = start(judge, run, ledger, started)
             before = len(ledger.rows)
-            laps.end("opening")
-            champion = climb(judge, proposer, seed, champion, run, ledger, started)
-            laps.end("search")
-            run.seal.check(thoroughly=True)
+            with meter.phase("search"):
+                champion = climb(judge, proposer, seed, champion, run, ledger, started)
+                run.seal.check(thoroughly=True)
             if target.measures:
                 observer.on_stage(champion, Stage.CONFIRM)
-                confirmed = confirm(judge, champion, seed, run.scratch_of(champion.id))
-                run.seal.check(thoroughly=True)
-                laps.end("confirmation")
+                with meter.phase("confirmation"):
+                    confirmed = confirm(judge, champion, seed, run.scratch_of(champion.id))
+                    run.seal.check(thoroughly=True)
         except KeyboardInterrupt:
             ledger.rows = load_rows(run.ledger)  # a row may have been written, and not been added to them
             if not ledger.rows:
                 raise
             interrupted = True
         summary = summarise(ledger.rows, settings, target, confirmed, interrupted, time.monotonic() - started)
-        spent = costs(laps, ledger.rows[before:], judge.waited_s)
-        summary = replace(summary, costs=spent, noise=judge.watch.to_json())
+        costs = Costs(meter.seconds(), meter.phases, len(ledger.rows) - before)
+        summary = replace(summary, costs=costs, noise=judge.watch.to_json())
     summary = replace(summary, language_model=run.model_use(ledger.rows))  # with what the proposer let go of at its end
     run.write("summary.json", summary.to_json())
     return summary
@@ -116,7 +117,7 @@ def climb(
             candidate = queue.take(champion, ledger.rows, judge.variants)
             if candidate is None:
                 break
-            judge.waited_s += ahead.finish()
+            ahead.finish()
             if judged + 1 != settings.candidates:
                 ahead.start(queue.peek(champion, ledger.rows, candidate))
             row = evaluate(judge, candidate, champion, run, ledger, started, queue.spent())

@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,9 @@ from harness.build import first_error
 from harness.cache_state import WARM, expert_files
 from harness.candidate import Dispatched, EngineResult, Failure, Status
 from harness.conversation import Conversation, Ended
+from harness.costs import Part, spent_on
 from harness.decode_check import Texts
-from harness.decodes import Decodes, Job, Timed, engine_process, fit_twice, judge_anew
+from harness.decodes import Decodes, Job, Timed, engine_process, fit_twice, in_new_process, judge, judge_anew
 from harness.dispatch import Proof
 from harness.keep import LEAST_BLOCKS, log_ratios, speedup
 from harness.verify import STATUS
@@ -135,18 +137,31 @@ class _Stage:
         jobs, decodes, timed = self._jobs(differ), self._decodes(), None
         for stale in (self._answers(), *self.folder.glob("dispatch.*.safetensors")):
             stale.unlink(missing_ok=True)
-        with engine_process({**jobs[CANDIDATE], **self._asked()}, self.folder, self.timeout_s) as child:
-            child.ready()
-            result = self._answered(child)
-            if not result.right or not self.plan.blocks[1]:
-                return result
-            if differ and not alone:
-                return replace(result, failure=Failure(Status.UNMEASURED, NO_ROOM))
-            if not alone:
-                timed = decodes.run(dict.fromkeys(self.arms, child))
         judged = self.folder, self.timeout_s, self.setting.tolerance.tie
-        timed, failure = decodes.apart(jobs, *judged) if timed is None else (timed, judge_anew(timed, jobs, *judged))
+        with self._scorer(jobs, alone) as scorer:
+            with engine_process({**jobs[CANDIDATE], **self._asked()}, self.folder, self.timeout_s) as child:
+                child.ready()
+                result = self._answered(child)
+                if not result.right or not self.plan.blocks[1]:
+                    return result
+                if differ and not alone:
+                    return replace(result, failure=Failure(Status.UNMEASURED, NO_ROOM))
+                if scorer is not None:
+                    scorer.ready()  # from here on it stands until it is asked
+                if not alone:
+                    timed = decodes.run(dict.fromkeys(self.arms, child))
+            if timed is None:
+                timed, failure = decodes.apart(jobs, *judged)
+            else:
+                failure = judge(timed, scorer, judged[-1]) if scorer else judge_anew(timed, jobs, *judged)
         return _with_times(result, timed, failure, alone)
+
+    def _scorer(self, jobs: Mapping[str, Job], alone: bool) -> AbstractContextManager[Conversation | None]:
+        """The champion's process that is to judge the decodes, where it can be started beside the candidate's: that
+        takes as long as the decodes do."""
+        if alone or not self.plan.blocks[1] or not fit_twice(self.setting.packed):
+            return nullcontext()
+        return in_new_process(jobs, CHAMPION, self.folder, self.timeout_s)
 
     def _jobs(self, differ: bool) -> dict[str, Job]:
         """What a process gets that is to run an arm: all arms of its model. BuildError when a kernel does not build."""
@@ -189,8 +204,15 @@ class _Stage:
 
     def _answered(self, child: Conversation) -> EngineResult:
         """The candidate's answers against the golden ones, once it is shown to be what runs."""
-        code, tolerance, dispatched = child.ask("answer", arm=CANDIDATE).get("code"), self.setting.tolerance, None
+        with spent_on(Part.RUNNING):
+            code = child.ask("answer", arm=CANDIDATE).get("code")
         child.fetch()
+        return self._judged(code)
+
+    @spent_on(Part.COMPARING)
+    def _judged(self, code: Any) -> EngineResult:
+        """`code`: what the process says it loaded."""
+        tolerance, dispatched = self.setting.tolerance, None
         if self.proof.code:
             dispatched = dispatch.judge(self.proof, code, self.folder, tolerance)
             if dispatched.failure is not None:

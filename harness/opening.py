@@ -7,6 +7,7 @@ from baseline.errors import CheckError
 from baseline.variant import SUFFIXES, Choice, parse_variant
 from harness.build import OpLibrary, build
 from harness.contestant import Contestant
+from harness.costs import Part, spent_on
 from harness.draws import Draws
 from harness.physics import Floor, floor
 
@@ -29,6 +30,7 @@ NAME = "no-op"
 LAUNCHES, ROUNDS, TIMEOUT_S = 200, 5, 60.0
 
 
+@spent_on(Part.MACHINE)
 def measure_floor(plain: OpLibrary, gbps: float | None, inputs: Path, folder: Path, cache: Path) -> Floor:
     """What no kernel of an op can be faster than: an empty one, timed as candidates are, and the memory at `gbps`.
 

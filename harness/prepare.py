@@ -16,6 +16,7 @@ from baseline.contract import Contract, Instance, load_contract
 from baseline.engine.kernels import distinct
 from baseline.targets import cpu, emulated
 from baseline.variant import PLAIN, SUFFIXES, Choice, parse_variant
+from harness.costs import Part, spent_on
 from harness.sandbox import ChildStatus, run_child
 
 if TYPE_CHECKING:
@@ -90,6 +91,7 @@ def _jit(setting: "EngineSetting") -> Path:
     return folder
 
 
+@spent_on(Part.BUILDS)
 def _build(setting: "EngineSetting", choice: Choice, instances: Sequence[Instance], contract: Contract) -> Path | None:
     """The library of a kernel as the engine will ask for it; None where it asks for none."""
     supported = [i for i in distinct(instances, contract.constants) if choice.variant.supports_instance(i)]

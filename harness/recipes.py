@@ -8,7 +8,7 @@ import numpy as np
 
 from baseline.contract import Case, Contract
 from baseline.elements import Array, store, widen
-from baseline.reference import oracle
+from baseline.reference import formula
 from baseline.samples import sample_inputs
 
 # What the largest output of an extreme recipe comes near, by the output's type. A right kernel may sum in any order and
@@ -79,10 +79,11 @@ def make_inputs(contract: Contract, case: Case, name: str, random: np.random.Gen
 def _aimed(contract: Contract, case: Case, arrays: Mapping[str, Array], aim: Mapping[str, float]) -> dict[str, Array]:
     """The inputs with activations times the power of two that brings the outputs near `aim`, and none beyond it."""
     up = min(aim.values()) > 1
+    compute = formula(contract.op, case.constants, arrays)
 
     def beyond(exponent: int) -> float:
         """By how many doublings the output that is nearest to its aim, or past it, is beyond it."""
-        outputs = oracle(contract.op, case.constants, _scaled(contract, case, arrays, exponent))
+        outputs = compute(_scaled(contract, case, arrays, exponent), str(case.constants["T"]))
         peaks = [
             math.log2(float(np.abs(outputs[t.name]).max()) / aim[contract.element_type(t, case.constants)])
             for t in contract.outputs

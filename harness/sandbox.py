@@ -8,6 +8,7 @@ files that a job names as its `outputs` and `answers` are moved out of it.
 import errno
 import json
 import os
+import select
 import shutil
 import signal
 import stat
@@ -26,6 +27,7 @@ from baseline import confinement, macos, nvidia, seccomp
 from baseline.confinement import Access, Limits
 from baseline.targets import compiler
 from harness import isolation
+from harness.costs import Part, spent_on
 
 # Fresh memory holds what no kernel may count on (glibc, macOS). Not where time is measured.
 UNCLEAN = {"MALLOC_PERTURB_": "165", "MallocPreScribble": "1"}
@@ -105,6 +107,10 @@ class Child(subprocess.Popen[bytes]):
         self._told, self.begun = told, False
         super().__init__(command, **options)
 
+    def await_start(self, timeout_s: float) -> None:
+        """Waits until a candidate's code is let in, or the process has ended, for at most so long."""
+        select.select([self._told], [], [], timeout_s)
+
     def hear(self) -> None:
         """Sets `begun` once the process has ended: whether a candidate's code ran in it."""
         if self._told >= 0:
@@ -121,8 +127,11 @@ def run_child(job: Mapping[str, Any], folder: Path, timeout_s: float) -> ChildRe
     """
     started = time.perf_counter()
     try:
-        child = start_child(job, folder, timeout_s)
-        status = end_child(child, timeout_s)
+        with spent_on(Part.STARTING):
+            child = start_child(job, folder, timeout_s)
+            child.await_start(timeout_s)
+        with spent_on(Part.RUNNING):
+            status = end_child(child, timeout_s)
         return child_result(job["kind"], folder, status, time.perf_counter() - started, child.begun)
     finally:
         remove_scratch(job["kind"], folder)

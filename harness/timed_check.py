@@ -7,7 +7,8 @@ launches share, the weights, are still what they were is the contestant's own wo
 
 import math
 import secrets
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,14 +67,25 @@ class TimedCheck:
         own = {name: values[number].copy() for name, values in activations.items()}
         return Taken(own, first + number, made, hashes)
 
-    def judge(self, taken: Taken) -> Failure | None:
-        """What is wrong with what was taken."""
+    def judge(self, taken: Collection[Taken]) -> Failure | None:
+        """What is wrong with what was taken, each on a thread of its own: the oracle is slow."""
+        with ThreadPoolExecutor(max(len(taken), 1)) as pool:
+            judged = list(pool.map(self._judged, taken))
+        for _, limits in judged:
+            for name, limit in limits.items():
+                self.limits[name] = max(limit, self.limits.get(name, 0.0))
+        return next((wrong(problem) for problem, _ in judged if problem), None)
+
+    def _judged(self, taken: Taken) -> tuple[str, dict[str, float]]:
+        """What is wrong, '' if nothing, and how far from the oracle each output could be that was looked at."""
         names = self._copies.keys() - taken.activations.keys()
         shared = {name: self._copies[name][taken.copy % len(self._copies[name])] for name in names}
-        problem = _modified(shared, taken.hashes) or self._deviation({**shared, **taken.activations}, taken.outputs)
-        return wrong(problem) if problem else None
+        if problem := _modified(shared, taken.hashes):
+            return problem, {}
+        return self._deviation({**shared, **taken.activations}, taken.outputs)
 
-    def _deviation(self, given: Mapping[str, Array], outputs: Mapping[str, Array]) -> str:
+    def _deviation(self, given: Mapping[str, Array], outputs: Mapping[str, Array]) -> tuple[str, dict[str, float]]:
+        limits: dict[str, float] = {}
         case = self._contract.bench[0]
         small = Trial(cut(self._contract, case), FIRST)  # of which the noise is known
         for tensor in self._contract.outputs:
@@ -81,10 +93,10 @@ class TimedCheck:
             noise = self._noise.get(small.of(tensor.name), math.inf)
             allowed, random = self._factor * noise, np.random.default_rng()
             compared = compare(self._contract, case, tensor, given, outputs[tensor.name], allowed, random)
-            self.limits[tensor.name] = max(compared.limit, self.limits.get(tensor.name, 0.0))
+            limits[tensor.name] = compared.limit
             if compared.problem:
-                return compared.problem
-        return ""
+                return compared.problem, limits
+        return "", limits
 
 
 def _modified(shared: Mapping[str, Array], hashes: Mapping[str, Any]) -> str:

@@ -15,6 +15,7 @@ from baseline.elements import STORAGE, Array
 from harness.build import OpLibrary, combined, first_error
 from harness.candidate import Checked, Failure, Status
 from harness.child import AGAIN
+from harness.costs import Part, spent_on
 from harness.guarded import array_hash
 from harness.recipes import make_inputs
 from harness.sandbox import ChildResult, ChildStatus, run_child
@@ -50,8 +51,10 @@ def verify(
     started = time.perf_counter()
     listed = trials(library)
     randoms = [np.random.default_rng([seed, number]) for number in range(len(listed))]
-    inputs = [make_inputs(library.contract, t.case, t.recipe, r) for t, r in zip(listed, randoms, strict=True)]
-    result = run_child(_job(library, listed, inputs, folder), folder, timeout_s)
+    with spent_on(Part.INPUTS):
+        inputs = [make_inputs(library.contract, t.case, t.recipe, r) for t, r in zip(listed, randoms, strict=True)]
+        job = _job(library, listed, inputs, folder)
+    result = run_child(job, folder, timeout_s)
     failure = _failure(library, result)
     ran, errors = failure is None, dict[str, float]()
     findings: tuple[str, ...] = ()
@@ -59,7 +62,8 @@ def verify(
         outputs = _outputs(library.contract, listed, folder)
         try:
             calls = zip(listed, inputs, result.payload["calls"], outputs, randoms, strict=True)
-            failure, findings = _judge(library.contract, calls, noise, factor, errors)
+            with spent_on(Part.COMPARING):
+                failure, findings = _judge(library.contract, calls, noise, factor, errors)
         except MALFORMED as error:
             failure = Failure(Status.DISHONEST, f"its process left no answers: {error!r}")
     seconds = time.perf_counter() - started

@@ -2,18 +2,22 @@
 
 import dataclasses
 import math
+import time
 from statistics import median
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from baseline.contract import load_contract
 from baseline.variant import Choice, parse_variant
+from harness import conversation, tolerance
 from harness.build import build
 from harness.candidate import Benched, Status
 from harness.contest import Contest, ContestPlan, bench_inputs
 from harness.conversation import Ended
 from harness.copies import load_copies
+from harness.costs import Meter, Part
 from harness.opening import measure_floor
 from harness.physics import Floor
 from harness.slots import LINE
@@ -176,3 +180,32 @@ def test_a_process_that_tells_another_time(contest, monkeypatch):
     monkeypatch.setattr(contestant.Contestant, "run", run)
     benched = contest(RIGHT, RIGHT)
     assert benched.failure.status is Status.DISHONEST and "clock" in benched.failure.reason
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "part"),
+    [(tolerance, "formula", Part.COMPARING), (conversation, "start_child", Part.STARTING)],
+    ids=["the oracle", "processes that start"],
+)
+def test_what_is_slow_beside_the_clock_is_no_timed_run(contest, monkeypatch, module, name, part):
+    """A thousand seconds pass whenever the function is called, on the clock of the repetitions too."""
+    late, real = [0.0], getattr(module, name)
+
+    def clock():
+        return time.perf_counter() + sum(late)
+
+    def slow(*arguments, **named):
+        late.append(1000.0)
+        return real(*arguments, **named)
+
+    def metered(contest):
+        monkeypatch.setattr(module, name, slow)
+        monkeypatch.setattr(conversation, "time", SimpleNamespace(perf_counter=clock, sleep=time.sleep))
+        meter = Meter(clock)
+        with meter.counting():
+            assert contest.run().failure is None
+        return meter.seconds()
+
+    seconds = contest(TWICE, RIGHT, part=metered)
+    assert len(late) > 1 and seconds[part] > sum(late)
+    assert 0 < seconds[Part.TIMED] < 1000 and sum(seconds.values()) - sum(late) < 1000

@@ -90,6 +90,7 @@ def engine(tmp_path, monkeypatch):
     """Runs an engine's stage on what a process says, and on the content of the files that it leaves."""
     monkeypatch.setattr(measure.prepare, "files", lambda setting, arms: {"libraries": []})
     monkeypatch.setattr(measure, "expert_files", lambda packed: [])
+    monkeypatch.setattr(measure, "fit_twice", lambda packed: True)
     monkeypatch.setattr(decodes, "disk_bytes", lambda pid: 0)
     setting = EngineSetting(tmp_path, tmp_path, tmp_path, "cpu", Tolerance())
     marked = written(Answers((-100 * RIGHT.logits[0],), (), ()), tmp_path)

@@ -13,6 +13,7 @@ import pytest
 from baseline.errors import CheckError, UsageError
 from harness.built_with import built_with
 from harness.candidate import Stage, Status
+from harness.costs import Part
 from harness.judge import Judge
 from harness.ledger import HEADER, Ledger, encode, load_rows
 from harness.loop import search
@@ -115,6 +116,9 @@ def test_search_keeps_the_fast_one_and_records_the_bad_ones(settings, kernels):
     assert summary.champion == fast.id and (summary.evaluated, summary.kept) == (4, 1)
     assert summary.confirmed.ops.keys() == {"qmatvec"} and summary.speedup_low > 1
     assert summary.speedup == summary.confirmed.ops["qmatvec"].value and not summary.language_model
+    parts, phases = summary.costs.parts, summary.costs.phases
+    assert [*phases] == ["opening", "search", "confirmation"] and sum(phases.values()) < sum(parts.values())
+    assert all(parts[part] > 0 for part in Part) and summary.costs.candidates == 4
     folder = settings.run / "candidates" / fast.id
     assert {"candidate.json", "samples.json", "build.log", "qmatvec.cpp"} <= {p.name for p in folder.iterdir()}
     samples = json.loads((folder / "samples.json").read_text())
