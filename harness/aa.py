@@ -3,7 +3,7 @@
 import math
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from harness.blocks import fitting
@@ -17,7 +17,7 @@ DECODE = "decode"  # in place of an op: of the whole engine, by which I/O polici
 # blocks is fixed: one that ended with the noise of the moment would flatter the machine.
 PLAN = ContestPlan(blocks=(LEAST_BLOCKS, LEAST_BLOCKS))
 DECODE_PLAN = EnginePlan(blocks=(LEAST_BLOCKS, LEAST_BLOCKS))
-APART = 10  # contests of an op between two A/A runs of it at least: one takes as long as some of them
+APART = 5  # contests of an op between two A/A runs of it at least: one takes as long as a short one of them
 ROOM = 2  # times the blocks of an A/A run in the budget of a contest: another champion, whose gains show better
 
 
@@ -64,7 +64,6 @@ class Watch:
     decode: Callable[[EnginePlan], tuple[str, Times]]
     min_gain: float
     runs: list[SelfContest] = field(default_factory=list)
-    _last: dict[tuple[str, str], Noise] = field(default_factory=dict)
     _since: Counter[str] = field(default_factory=Counter)
 
     def latest(self, op: str) -> SelfContest | None:
@@ -86,20 +85,17 @@ class Watch:
         return self.runs[-1]
 
     def see(self, op: str, variant: str, times: Times) -> SelfContest | None:
-        """Looks at a contest of the champion `variant`, if it was timed; another A/A run if the machine has changed, or
-        if the champion has and there is room for more blocks."""
-        if not times.champion_s:
-            return None
-        now = noise_of(times.champion_s, times.candidate_s)
-        before = self._last.get((op, variant))
-        self._last[op, variant] = now
-        self._since[op] += 1
-        moved = before is not None and self._since[op] >= APART and drifted(before, now)
-        return self.run(op) if moved or self._outgrown(op, variant, times) else None
-
-    def _outgrown(self, op: str, variant: str, times: Times) -> bool:
+        """Looks at a contest of the champion `variant`, if it was timed; another A/A run if the machine is no longer
+        that of the last one, or if another champion leaves room for more blocks."""
         run = self.latest(op)
-        return run is not None and run.variant != variant and _room(op, times) >= ROOM * run.blocks
+        if run is None or not times.champion_s:
+            return None
+        self._since[op] += 1
+        now, same = noise_of(times.champion_s, times.candidate_s), run.variant == variant
+        before = run.noise if same else replace(run.noise, level_s=now.level_s)  # another's times say nothing
+        moved = self._since[op] >= APART and drifted(before, now)
+        outgrown = not same and _room(op, times) >= ROOM * run.blocks
+        return self.run(op) if moved or outgrown else None
 
     def to_json(self) -> Sequence[dict[str, Any]]:
         """The A/A runs."""

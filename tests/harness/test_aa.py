@@ -124,6 +124,20 @@ def test_an_op_whose_times_drift_is_measured_again_and_no_other():
     assert watch.see(DECODE, "plain", times()) is None and watch.see(DECODE, "plain", times(level_s=2e-3)).op == DECODE
 
 
+def test_a_drift_that_came_before_another_aa_run_was_due_is_noticed_when_it_is():
+    machine = Machine()
+    watch = machine.watch("qmatvec")
+    found = [watch.see("qmatvec", "plain", times(level_s=2e-3)) is not None for _ in range(APART)]
+    assert found == [False] * (APART - 1) + [True]
+
+
+def test_of_another_champion_the_noise_drifts_and_not_the_time():
+    machine = Machine()
+    watch = machine.watch("qmatvec")
+    assert not any(watch.see("qmatvec", "fast", times(level_s=1e-5)) for _ in range(APART))
+    assert watch.see("qmatvec", "fast", times(0.2, level_s=1e-5)).op == "qmatvec"
+
+
 def test_contests_of_other_ops_bring_no_aa_run_nearer():
     machine = Machine()
     watch = machine.watch("qmatvec", "expert_down")
