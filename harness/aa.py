@@ -34,8 +34,8 @@ class Times:
 class SelfContest:
     """An A/A run of an op's variant, or of DECODE with the champion of an id.
 
-    gain (0.03 is 3 %): the smallest that a contest would show, whose budget has room for so many `blocks`; value: what
-    the run made of none.
+    gain (0.03 is 3 %): the smallest that a contest would show in one process, in the `blocks` that its budget has room
+    for; value: what the run made of none.
     """
 
     op: str
