@@ -35,7 +35,7 @@ EDGE = 0.03  # the chart's lowest rate, in percent: zero has no place on a log a
 BLOCK_S = 5 * REPETITION_S  # of quick kernels: four repetitions, and as much as another one between them
 TOGETHER, ALONE = (fitting(plan.blocks, plan.budget_s, BLOCK_S) for plan in (ContestPlan(), APART))  # blocks at most
 # What a pair of processes adds to the log-ratios of all its blocks has this share of their spread: 0.42 and 0.44 in 14
-# pairs of equal arms of qmatvec/limbs and gated_delta_step/fused (0.22 and 0.25 by medians: it has outliers).
+# pairs of equal arms of qmatvec/limbs and gated_delta_step/fused (0.21 and 0.25 by medians: it has outliers).
 PROCESSES = 0.4
 Bools = NDArray[np.bool_]
 Ints = NDArray[np.int64]
@@ -271,7 +271,7 @@ README = """# False keeps, and gains that are found
 Made by `python -m experiments.false_keeps`: {comparisons} simulated comparisons a figure, fixed seeds. `table.tsv` has
 all of them with their 95 % intervals; the noises are in `experiments/noises.py`.
 
-Equal arms that are kept with `min_gain=0` (in one process also, with any other one, arms that differ by just that much):
+Equal arms that are kept with `min_gain=0` (in one process: with any other one, arms that differ by just that much):
 
 {false}
 
