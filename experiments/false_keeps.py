@@ -34,9 +34,10 @@ TRIM = 0.2
 EDGE = 0.03  # the chart's lowest rate, in percent: zero has no place on a log axis
 BLOCK_S = 5 * REPETITION_S  # of quick kernels: four repetitions, and as much as another one between them
 TOGETHER, ALONE = (fitting(plan.blocks, plan.budget_s, BLOCK_S) for plan in (ContestPlan(), APART))  # blocks at most
-# What a pair of processes adds to the log-ratios of all its blocks has this share of their spread: 0.42 and 0.44 in 14
-# pairs of equal arms of qmatvec/limbs and gated_delta_step/fused (0.21 and 0.25 by medians: it has outliers).
-PROCESSES = 0.4
+# What a pair of processes adds to the log-ratios of all its blocks has this share of their spread: 0.42, 0.44 and 0.55
+# in 14 pairs of equal arms of qmatvec/limbs, gated_delta_step/fused and qmatvec/plain (0.21 to 0.34 by medians: it has
+# outliers).
+PROCESSES = 0.5
 Bools = NDArray[np.bool_]
 Ints = NDArray[np.int64]
 
@@ -281,9 +282,9 @@ one: the last of four repetitions is 0.4 % slower. A coin that makes a block ABB
 Kept by whole contests (and mean blocks of their first stage), as gain over `min_gain`. Both stages are simulated: at
 most {together} blocks in one process, as many as begin within the budget when a block takes {block_ms:g} ms; then
 {pairs} pairs of new processes with at most {alone} blocks each. What a pair adds to the log-ratios of all its blocks is
-Gaussian, with {share:g} of the spread of the noise's blocks: as in 14 pairs of equal arms of each of two kernels, on a
-loaded machine with two cores. Not simulated are blocks that are measured again, the witness, and the A/A runs, because
-of which a search may ask for more than `min_gain`.
+Gaussian, with {share:g} of the spread of the noise's blocks: about as in 14 pairs of equal arms of each of three kernels,
+on a loaded machine with two cores. Not simulated are blocks that are measured again, the witness, and the A/A runs,
+because of which a search may ask for more than `min_gain`.
 
 {power}
 
