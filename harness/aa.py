@@ -1,76 +1,108 @@
 """The A/A runs of a search: the champion against itself, which says what gains this machine can show at the moment."""
 
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from harness.candidate import Benched
+from harness.blocks import fitting
 from harness.contest import ContestPlan
-from harness.keep import MOST_BLOCKS, log_ratios
+from harness.keep import LEAST_BLOCKS, log_ratios, speedup
+from harness.measure import EnginePlan
 from harness.noise import Noise, detectable, drifted, noise_of
 
-PLAN = ContestPlan(blocks=(20, 20))
-APART = 10  # contests between two A/A runs at least: one takes as long as some of them
+DECODE = "decode"  # in place of an op: of the whole engine, by which I/O policies and layouts are judged
+# Short, so that a search of all ops for three minutes takes some ten seconds for those that open it. The number of
+# blocks is fixed: one that ended with the noise of the moment would flatter the machine.
+PLAN = ContestPlan(blocks=(LEAST_BLOCKS, LEAST_BLOCKS))
+DECODE_PLAN = EnginePlan(blocks=(LEAST_BLOCKS, LEAST_BLOCKS))
+APART = 5  # contests of an op between two A/A runs of it at least: one takes as long as a short one of them
+ROOM = 2  # times the blocks of an A/A run in the budget of a contest: another champion, whose gains show better
+
+
+@dataclass(frozen=True)
+class Times:
+    """Seconds of both arms' repetitions (a launch, a token), and of a block with all that is done between them."""
+
+    champion_s: Sequence[float]
+    candidate_s: Sequence[float]
+    block_s: float
 
 
 @dataclass(frozen=True)
 class SelfContest:
-    """An A/A run. `gain` (0.03 is 3 %) is the smallest that would be shown; `value` what the run made of none."""
+    """An A/A run of an op's variant, or of DECODE with the champion of an id.
+
+    gain (0.03 is 3 %): the smallest that a contest would show in one process, in the `blocks` that its budget has room
+    for; value: what the run made of none.
+    """
 
     op: str
     variant: str
     gain: float
+    blocks: int
     value: float
     noise: Noise
 
     def line(self) -> str:
         """For people."""
         spread, least = f"{100 * self.noise.spread:.1f} %", f"{100 * self.gain:.1f} %"
-        return f"A/A run of {self.op} {self.variant}: {self.value:.3f}x, spread {spread}; gains of {least} can be shown"
+        shown = f"gains of {least} can be shown, in {self.blocks} blocks"
+        return f"A/A run of {self.op} {self.variant}: {self.value:.3f}x, spread {spread}; {shown}"
 
 
 @dataclass
 class Watch:
-    """What the machine can show, and whether that has changed.
+    """What the machine can show, by op and for DECODE, and whether that has changed.
 
-    `contest` lets the champion's kernel of an op meet itself under a plan. `min_gain` is what a search asks for.
+    `bench` lets the champion's kernel of an op meet itself under a plan, `decode` the whole champion: the variant or
+    the id, and the times. `min_gain` is what a search asks for.
     """
 
-    contest: Callable[[str, ContestPlan], tuple[str, Benched]]
+    bench: Callable[[str, ContestPlan], tuple[str, Times]]
+    decode: Callable[[EnginePlan], tuple[str, Times]]
     min_gain: float
     runs: list[SelfContest] = field(default_factory=list)
-    _last: dict[tuple[str, str], Noise] = field(default_factory=dict)
-    _since: int = 0
+    _since: Counter[str] = field(default_factory=Counter)
 
-    @property
-    def least_gain(self) -> float:
+    def latest(self, op: str) -> SelfContest | None:
+        """The last A/A run of an op, or of DECODE."""
+        return next((run for run in reversed(self.runs) if run.op == op), None)
+
+    def least_gain(self, op: str) -> float:
         """The least gain that is kept: what was asked for, or what this machine can show if that is more."""
-        shown = self.runs[-1].gain if self.runs else 0.0
-        return max(self.min_gain, shown) if math.isfinite(shown) else self.min_gain
+        run = self.latest(op)
+        return max(self.min_gain, run.gain) if run and math.isfinite(run.gain) else self.min_gain
 
     def run(self, op: str) -> SelfContest:
-        """Measures what can be shown now."""
-        variant, benched = self.contest(op, PLAN)
-        ratios = log_ratios(benched.champion_s, benched.candidate_s)
-        noise = noise_of(benched.champion_s, benched.candidate_s)
-        value = benched.speedup.value if benched.speedup else math.nan
-        self.runs.append(SelfContest(op, variant, detectable(ratios, MOST_BLOCKS), value, noise))
-        self._since = 0
+        """Measures what can be shown now of an op, or of DECODE."""
+        variant, times = self.decode(DECODE_PLAN) if op == DECODE else self.bench(op, PLAN)
+        ratios, blocks = log_ratios(times.champion_s, times.candidate_s), _room(op, times)
+        noise, value = noise_of(times.champion_s, times.candidate_s), speedup(ratios).value
+        self.runs.append(SelfContest(op, variant, detectable(ratios, blocks), blocks, value, noise))
+        self._since[op] = 0
         return self.runs[-1]
 
-    def see(self, op: str, variant: str, benched: Benched) -> SelfContest | None:
-        """Looks at a contest of the champion's kernel `variant`; another A/A run if the machine has changed."""
-        if not benched.ran:
+    def see(self, op: str, variant: str, times: Times) -> SelfContest | None:
+        """Looks at a contest of the champion `variant`, if it was timed; another A/A run if the machine is no longer
+        that of the last one, or if another champion leaves room for more blocks."""
+        run = self.latest(op)
+        if run is None or not times.champion_s:
             return None
-        now = noise_of(benched.champion_s, benched.candidate_s)
-        before = self._last.get((op, variant))
-        self._last[op, variant] = now
-        self._since += 1
-        if before is None or self._since < APART or not drifted(before, now):
-            return None
-        return self.run(op)
+        self._since[op] += 1
+        now, same = noise_of(times.champion_s, times.candidate_s), run.variant == variant
+        before = run.noise if same else replace(run.noise, level_s=now.level_s)  # another's times say nothing
+        moved = self._since[op] >= APART and drifted(before, now)
+        outgrown = not same and _room(op, times) >= ROOM * run.blocks
+        return self.run(op) if moved or outgrown else None
 
     def to_json(self) -> Sequence[dict[str, Any]]:
         """The A/A runs."""
         return [asdict(run) for run in self.runs]
+
+
+def _room(op: str, times: Times) -> int:
+    """How many blocks a contest's budget has room for."""
+    plan = EnginePlan() if op == DECODE else ContestPlan()
+    return fitting(plan.blocks, plan.budget_s, times.block_s)

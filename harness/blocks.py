@@ -1,5 +1,6 @@
 """Champion and candidate in turn: blocks of four measurements, until enough is known."""
 
+import math
 import secrets
 import time
 from collections.abc import Callable, Sequence
@@ -30,6 +31,7 @@ class Blocks(Generic[T]):
 
     again: blocks that were left out and measured again, by what disturbed them (`harness.load.Disturbance`).
     disturbed: those that count all the same, because too many had been left out before.
+    seconds: that the blocks that count took, with all that is done between their measurements.
     """
 
     champion: list[T] = field(default_factory=list)
@@ -37,10 +39,16 @@ class Blocks(Generic[T]):
     champion_first: list[bool] = field(default_factory=list)
     again: dict[str, int] = field(default_factory=dict)
     disturbed: dict[str, int] = field(default_factory=dict)
+    seconds: float = 0.0
 
     def __len__(self) -> int:
         """The blocks that count."""
         return len(self.champion_first)
+
+    @property
+    def block_s(self) -> float:
+        """Seconds of a block that counts."""
+        return self.seconds / len(self)
 
     def add(self, block: Sequence[tuple[str, T]]) -> None:
         """Counts a block: its four measurements and their arms, in the order in which they were made."""
@@ -59,6 +67,12 @@ class Blocks(Generic[T]):
         """The log-ratio of each block."""
         old, new = ([found.seconds for found in arm] for arm in (self.champion, self.candidate))
         return log_ratios(old, new)
+
+
+def fitting(blocks: tuple[int, int], budget_s: float, block_s: float) -> int:
+    """How many blocks `measure` makes of a gain that nothing settles, when each takes `block_s`."""
+    least, most = blocks
+    return min(max(least, math.floor(budget_s / block_s) + 1), most)
 
 
 def measure(
@@ -80,7 +94,7 @@ def measure(
     a machine that is never quiet.
     """
     least, most = blocks
-    made, watch, spent_s = Blocks[T](), Watch(read), 0.0
+    made, watch = Blocks[T](), Watch(read)
     while len(made) < most:
         started = time.perf_counter()
         first, second = (CHAMPION, CANDIDATE) if secrets.randbits(1) else (CANDIDATE, CHAMPION)
@@ -90,7 +104,7 @@ def measure(
         if disturbance and made.leaves_out(disturbance, least):
             continue
         made.add(block)
-        spent_s += time.perf_counter() - started
-        if len(made) >= least and (spent_s > budget_s or settled(speedup(made.ratios()), gain)):
+        made.seconds += time.perf_counter() - started
+        if len(made) >= least and (made.seconds > budget_s or settled(speedup(made.ratios()), gain)):
             break
     return made

@@ -238,7 +238,7 @@ class Benched:
     champion_first: for each block whether it was champion, candidate, candidate, champion, or the other way round.
     hidden_s: how much more of a repetition the candidate's process does not tell of than the champion's.
     again: blocks that were left out and measured again, by what disturbed the machine; disturbed: those that count all
-        the same (`harness.blocks`).
+        the same (`harness.blocks`). block_s: seconds of a block, with all that is done between its repetitions.
     """
 
     ran: bool
@@ -251,6 +251,7 @@ class Benched:
     hidden_s: float = 0.0
     again: Mapping[str, int] = field(default_factory=dict)
     disturbed: Mapping[str, int] = field(default_factory=dict)
+    block_s: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -266,7 +267,7 @@ class Dispatched:
 class EngineResult:
     """Engine stage. `right`: the golden outputs were reproduced; tokens/s of both arms, ABBA.
 
-    again, disturbed: as in `Benched`. apart: each arm was timed in a process of its own.
+    again, disturbed, block_s: as in `Benched`. apart: each arm was timed in a process of its own.
     """
 
     ran: bool
@@ -282,3 +283,4 @@ class EngineResult:
     again: Mapping[str, int] = field(default_factory=dict)
     disturbed: Mapping[str, int] = field(default_factory=dict)
     apart: bool = False
+    block_s: float = 0.0

@@ -1,22 +1,23 @@
 """The confirmation: the champion against the seed again, in fresh processes. Only these figures are reported."""
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from baseline.errors import CheckError
 from harness.cache_state import CacheUses
 from harness.candidate import Candidate, Speedup
+from harness.confirmation import DECODE, Arms, Samples
 from harness.contest import ContestPlan
 from harness.costs import Costs
 from harness.judge import Judge
 from harness.measure import EnginePlan
 from harness.model_use import ModelUse
 
+SAME = 1e-9  # of a figure: what two machines may make of the same samples
 BENCH = ContestPlan(budget_s=2.0, apart=True)
 # The whole golden record takes minutes on a slow machine.
 ENGINE = EnginePlan(blocks=(12, 30), tokens=16, apart=True, timeout_s=1800.0)
@@ -28,6 +29,7 @@ class Confirmed:
 
     apart: the two engines were processes of their own; False where memory holds only one. disturbed: blocks, of all
     that count, during which the machine was, by what disturbed it. decode_gains: no op changed, so decode must gain.
+    samples: what the figures are made of; they have a file of their own.
     """
 
     ops: Mapping[str, Speedup]
@@ -39,6 +41,32 @@ class Confirmed:
     apart: bool = False
     disturbed: Mapping[str, int] = field(default_factory=dict)
     decode_gains: bool = False
+    samples: Samples | None = None
+
+    @classmethod
+    def of(cls, samples: Samples, **found: Any) -> "Confirmed":
+        """The figures of `samples`, beside what else was found."""
+        return cls(samples.ops(), samples.decode(), *samples.speeds(), samples=samples, **found)
+
+    def differing(self, samples: Samples) -> str:
+        """The first figure that is not what `samples` make of it, in one line; '' when all are. Raises as
+        `Samples.ops`."""
+        recorded, made = self._figures(), Confirmed.of(samples, max_kl=self.max_kl)._figures()
+        for name in {**recorded, **made}:
+            then, now = recorded.get(name, math.nan), made.get(name, math.nan)
+            if not math.isclose(then, now, rel_tol=SAME):
+                return f"{name} is {then:.6g}, and {now:.6g} by its samples"
+        return ""
+
+    def _figures(self) -> dict[str, float]:
+        """All that follows from samples; what is missing is no number."""
+        speedups = {**self.ops, DECODE: self.engine}
+        bounds = {
+            f"the {part} of {what}": figure
+            for what, found in speedups.items()
+            for part, figure in asdict(found).items()
+        }
+        return bounds | {"the seed's tokens/s": self.seed_tokens_per_s, "tokens/s": self.champion_tokens_per_s}
 
     @property
     def refuted(self) -> str:
@@ -51,10 +79,17 @@ class Confirmed:
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> "Confirmed":
-        """What `asdict` made of one. KeyError or TypeError when `record` has another form."""
+        """What `to_json` made of one. LookupError, ValueError or TypeError when `record` has another form."""
         ops = {op: Speedup.from_json(speedup) for op, speedup in record["ops"].items()}
         use = record["cache_use"] and CacheUses.from_json(record["cache_use"])
-        return cls(**{**record, "ops": ops, "engine": Speedup.from_json(record["engine"]), "cache_use": use})
+        speeds = {name: float(record[name]) for name in ("seed_tokens_per_s", "champion_tokens_per_s")}
+        return cls(**{**record, **speeds, "ops": ops, "engine": Speedup.from_json(record["engine"]), "cache_use": use})
+
+    def to_json(self) -> dict[str, Any]:
+        """The figures as JSON types, without their samples."""
+        fields = asdict(self)
+        del fields["samples"]
+        return fields
 
 
 @dataclass(frozen=True)
@@ -91,7 +126,9 @@ class Summary:
         took = self.language_model
         dollars = {"cost_usd": took.usd, "usd_per_percent": took.usd_per_percent(self.speedup)}
         tokens = asdict(took) | {"cached_share": took.cached_share}
-        return {**asdict(self), "run": str(self.run), "language_model": tokens, **dollars}
+        confirmed = self.confirmed and self.confirmed.to_json()
+        own = {"run": str(self.run), "confirmed": confirmed, "language_model": tokens}
+        return {**asdict(self), **own, **dollars}
 
 
 def confirm(judge: Judge, champion: Candidate, seed: Candidate, folder: Path) -> Confirmed:
@@ -99,7 +136,7 @@ def confirm(judge: Judge, champion: Candidate, seed: Candidate, folder: Path) ->
 
     CheckError when the champion fails, or answers wrongly, this time; that a gain is gone is in what it returns.
     """
-    ops, disturbed = dict[str, Speedup](), Counter[str]()
+    launch_s, disturbed = dict[str, Arms](), Counter[str]()
     for op, spec in champion.configuration.kernels.items():
         if spec == seed.configuration.kernels[op]:
             continue
@@ -109,17 +146,23 @@ def confirm(judge: Judge, champion: Candidate, seed: Candidate, folder: Path) ->
         benched = judge.bench(op, seed.configuration, libraries[-1], folder, BENCH)
         if benched.speedup is None or benched.failure is not None:
             raise CheckError(f"champion {champion.id} did not confirm: {op} {_reason(benched.failure)}")
-        ops[op] = benched.speedup
+        launch_s[op] = Arms(benched.champion_s, benched.candidate_s)
         disturbed.update(benched.disturbed)
     result = judge.engine(
         champion.configuration, seed.configuration, folder, judge.golden, replace(ENGINE, state=judge.settings.state)
     )
     if result.failure is not None or result.speedup is None:
         raise CheckError(f"champion {champion.id} did not confirm: engine {_reason(result.failure)}")
-    speeds = [float(np.median(arm)) for arm in (result.champion_tokens_per_s, result.candidate_tokens_per_s)]
     disturbed.update(result.disturbed)
-    where = result.max_kl, result.cache_use, result.apart, dict(disturbed), champion.id != seed.id and not ops
-    return Confirmed(ops, result.speedup, speeds[0], speeds[1], *where)
+    tokens_per_s = Arms(result.champion_tokens_per_s, result.candidate_tokens_per_s)
+    return Confirmed.of(
+        Samples(champion.id, launch_s, tokens_per_s),
+        max_kl=result.max_kl,
+        cache_use=result.cache_use,
+        apart=result.apart,
+        disturbed=dict(disturbed),
+        decode_gains=champion.id != seed.id and not launch_s,
+    )
 
 
 def headline(confirmed: Confirmed, searched: tuple[str, ...]) -> Speedup:

@@ -85,6 +85,7 @@ def pooled(pairs: Sequence[Samples]) -> Samples:
         together.champion_first += blocks.champion_first
         together.again = Counter(together.again) + Counter(blocks.again)
         together.disturbed = Counter(together.disturbed) + Counter(blocks.disturbed)
+        together.seconds += blocks.seconds
     return Samples(1, together)
 
 
@@ -312,4 +313,5 @@ def _benched(samples: Samples | None, failure: Failure | None, seconds: float) -
         return Benched(False, (), (), None, seconds, failure)
     blocks, hidden = samples.blocks, hidden_s(samples.blocks)
     measured, order, machine = speedup(blocks.ratios()), tuple(blocks.champion_first), (blocks.again, blocks.disturbed)
-    return Benched(True, *samples.seconds(), measured, seconds, failure, order, hidden, *machine)
+    times = samples.seconds()
+    return Benched(True, *times, measured, seconds, failure, order, hidden, *machine, block_s=blocks.block_s)

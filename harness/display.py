@@ -80,7 +80,8 @@ class LiveTable:
         self._live, self._settings = live, settings
         self._rows: list[Row] = []
         self._now = "measuring the seed"
-        self._champion = self._noise = ""
+        self._champion = ""
+        self._noise: dict[str, str] = {}  # the last A/A run of each op
 
     def on_stage(self, candidate: Candidate, stage: Stage) -> None:
         self._now = f"{stage}: {candidate.hypothesis}"
@@ -91,7 +92,7 @@ class LiveTable:
         self._refresh()
 
     def on_noise(self, run: SelfContest) -> None:
-        self._noise = run.line()
+        self._noise[run.op] = run.line()
         self._refresh()
 
     def on_champion(self, candidate: Candidate, row: Row) -> None:
@@ -114,7 +115,7 @@ class LiveTable:
         for row in self._rows[-LATEST:]:
             cells = (f"{row.elapsed_s:.0f} s", str(row.status), gain(row), title(row), row.reason)
             table.add_row(*map(Text, cells), style=STYLES.get(row.status, "red"))
-        lines = (self._noise, "dim"), (self._champion, "green"), (self._now, "default")
+        lines = *((line, "dim") for line in self._noise.values()), (self._champion, "green"), (self._now, "default")
         self._live.update(
             Group(table, *(Text(line, style=style, no_wrap=True, overflow="ellipsis") for line, style in lines)),
             refresh=True,

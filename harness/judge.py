@@ -12,7 +12,7 @@ from baseline.golden import Fingerprint, Golden, load
 from baseline.probe import gpu_gbps, memory_read
 from baseline.variant import Choice, Variant
 from harness import prepare
-from harness.aa import Watch
+from harness.aa import DECODE, Times, Watch
 from harness.build import OpLibrary, build
 from harness.candidate import (
     ENGINE_PARTS,
@@ -35,7 +35,7 @@ from harness.converted import Converted
 from harness.costs import Part, spent_on
 from harness.dispatch import Proof, prove
 from harness.keep import decide, guard
-from harness.measure import UNTIMED, EngineArm, EnginePlan, EngineSetting, run_engine
+from harness.measure import UNTIMED, EngineArm, EnginePlan, EngineSetting, run_engine, run_itself
 from harness.opening import measure_floor
 from harness.physics import Floor
 from harness.progress import Observer
@@ -82,14 +82,14 @@ class Judge:
     noise: dict[tuple[str, str], dict[str, float]] = field(init=False, default_factory=dict)
     floors: dict[str, Floor] = field(init=False, default_factory=dict)
     watch: Watch = field(init=False)
-    champion: Configuration = field(init=False)  # that the A/A runs are of
+    champion: Candidate = field(init=False)  # that the A/A runs are of
 
     def __post_init__(self) -> None:
         """Loads the golden record. UsageError or CheckError when it, or the packed model, is not what it should be."""
         self.model = Converted(self.settings.packed, self.settings.cache)
         self.golden = load(self.settings.golden)
         self.golden.fingerprint.require(Fingerprint.here(self.model.manifest.source.fingerprint, DTYPE))
-        self.watch = Watch(self._against_itself, self.settings.min_gain)
+        self.watch = Watch(self._against_itself, self._decode_itself, self.settings.min_gain)
         self.contracts = {op: load_contract(self.settings.kernels / op) for op in self.variants}
 
     @spent_on(Part.BUILDS)
@@ -134,10 +134,11 @@ class Judge:
 
     @spent_on(Part.MACHINE)
     def open(self, champion: Candidate, ops: tuple[str, ...]) -> None:
-        """The A/A run that opens a search, of its first op; nothing where nothing is timed."""
-        self.champion = champion.configuration
-        if self.target.measures and ops:
-            self.observer.on_noise(self.watch.run(ops[0]))
+        """The A/A runs that open a search, of each op; nothing where nothing is timed. That of the decode comes before
+        the first I/O policy or layout: it takes as long as those of all ops while the kernels are plain."""
+        self.champion = champion
+        for op in ops if self.target.measures else ():
+            self.observer.on_noise(self.watch.run(op))
 
     def check_engine(self, seed: Candidate) -> EngineResult:
         """The seed in the whole engine, untimed. CheckError when it does not answer as the golden record does."""
@@ -154,7 +155,7 @@ class Judge:
 
     def evaluate(self, candidate: Candidate, champion: Candidate, folder: Path) -> Verdict:
         """All stages for a candidate that changes one op of the champion, its I/O policy or its layout."""
-        verdict = Verdict()
+        verdict, self.champion = Verdict(), champion
         if candidate.changed == LAYOUT:
             self._enter(Stage.BUILD, candidate, verdict)
             with spent_on(Part.BUILDS):
@@ -167,7 +168,7 @@ class Judge:
         return verdict
 
     def _evaluate_kernel(self, candidate: Candidate, champion: Candidate, folder: Path, verdict: Verdict) -> None:
-        op, self.champion = candidate.changed, champion.configuration
+        op = candidate.changed
         self._enter(Stage.BUILD, candidate, verdict)
         verdict.built, libraries = self.build(op, candidate.configuration.kernels[op])
         if verdict.built.failure is not None:
@@ -183,9 +184,8 @@ class Judge:
             return
         self._enter(Stage.BENCH, candidate, verdict)
         verdict.benched = self.bench(op, champion.configuration, libraries[-1], folder, ContestPlan())
-        if (again := self.watch.see(op, champion.configuration.kernels[op].variant, verdict.benched)) is not None:
-            self.observer.on_noise(again)
-        verdict.failure = verdict.benched.failure or self._decide(verdict.benched.speedup)
+        self._see(op, champion.configuration.kernels[op].variant, _times(verdict.benched))
+        verdict.failure = verdict.benched.failure or self._decide(op, verdict.benched.speedup)
 
     def _check(self, op: str, libraries: list[OpLibrary], folder: Path) -> Checked:
         """On each backend in turn, until one finds fault; on inputs that nobody could have known."""
@@ -208,7 +208,7 @@ class Judge:
         *_, old = self._sound(op, champion.kernels[op])
         home = writable(self.scratch / "champion")
         where = self.inputs(op), folder, home, self.settings.timeout_s
-        judged = self.noise[op, candidate.backend.name], self.watch.least_gain, self.settings.judge["factor"]
+        judged = self.noise[op, candidate.backend.name], self.watch.least_gain(op), self.settings.judge["factor"]
         benched = Contest(old, candidate, *where, self.floors[op], *judged, plan).run()
         if benched.failure is None or benched.failure.status is not Status.IMPOSSIBLE:
             return benched
@@ -223,27 +223,44 @@ class Judge:
         """What no kernel of the op of `library` is faster than, where the memory gives `gbps`."""
         return measure_floor(library, gbps, self.inputs(library.contract.op), self.scratch, self.settings.cache)
 
-    def _against_itself(self, op: str, plan: ContestPlan) -> tuple[str, Benched]:
+    def _against_itself(self, op: str, plan: ContestPlan) -> tuple[str, Times]:
         """An A/A run of the champion's kernel of an op. CheckError when it does not live."""
-        *_, library = self._sound(op, self.champion.kernels[op])
-        benched = self.bench(op, self.champion, library, writable(self.scratch / "itself"), plan)
+        champion = self.champion.configuration
+        *_, library = self._sound(op, champion.kernels[op])
+        benched = self.bench(op, champion, library, writable(self.scratch / "itself"), plan)
         if benched.speedup is None:
             raise CheckError(f"the champion's {op} kernel does not run: {_reason(benched.failure)}")
-        return self.champion.kernels[op].variant, benched
+        return champion.kernels[op].variant, _times(benched)
+
+    def _decode_itself(self, plan: EnginePlan) -> tuple[str, Times]:
+        """An A/A run of the champion in the whole engine. CheckError when it does not live."""
+        folder, timeout_s = writable(self.scratch / "itself"), SEED_TIMEOUTS * self.settings.timeout_s
+        plan, arm = replace(plan, state=self.settings.state), self.arm(self.champion.configuration)
+        result = run_itself(arm, self.golden.quick(), self._setting(), folder, timeout_s, plan)
+        return self.champion.id, _times(result)
+
+    def _see(self, op: str, variant: str, times: Times) -> None:
+        if (again := self.watch.see(op, variant, times)) is not None:
+            self.observer.on_noise(again)
 
     def _evaluate_engine(self, candidate: Candidate, champion: Candidate, folder: Path, verdict: Verdict) -> None:
         self._enter(Stage.ENGINE, candidate, verdict)
+        whole = candidate.changed in ENGINE_PARTS
+        if whole and self.watch.latest(DECODE) is None:
+            self.observer.on_noise(self.watch.run(DECODE))
         # An I/O policy or a layout must gain; a kernel that gained alone must only not slow the engine down.
-        gain = self.watch.least_gain if candidate.changed in ENGINE_PARTS else -self.settings.min_gain
+        gain = self.watch.least_gain(DECODE) if whole else -self.settings.min_gain
         plan = EnginePlan(gain=gain, state=self.settings.state)
         result = self.engine(candidate.configuration, champion.configuration, folder, self.golden.quick(), plan)
         verdict.engine = result
+        if whole:
+            self._see(DECODE, champion.id, _times(result))
         if result.dispatched is not None and result.dispatched.failure is not None:
             verdict.stage = Stage.DISPATCH
         if result.failure is not None or result.speedup is None:
             verdict.failure = result.failure
-        elif candidate.changed in ENGINE_PARTS:
-            verdict.failure = self._decide(result.speedup)
+        elif whole:
+            verdict.failure = self._decide(DECODE, result.speedup)
         else:
             verdict.failure = guard(result.speedup, self.settings.min_gain)
 
@@ -256,15 +273,17 @@ class Judge:
         plan: EnginePlan,
     ) -> EngineResult:
         """A configuration in the whole engine, against the champion's; what it changes is shown to run."""
-        settings = self.settings
-        device, tolerance = self.target.timed.device, settings.tolerance
-        setting = EngineSetting(settings.packed, settings.kernels, settings.cache, device, tolerance)
+        setting, timeout_s = self._setting(), SEED_TIMEOUTS * self.settings.timeout_s
         old, new = self.arm(champion), self.arm(candidate)
         changed = [op for op, spec in candidate.kernels.items() if spec != champion.kernels.get(op)]
         proof = self._proof({op: new.choices[op] for op in changed}, prepare.instances(setting.of(new), old))
         if isinstance(proof, Failure):
             return EngineResult(False, False, (), (), None, 0.0, math.inf, proof, Dispatched({}, {}, proof))
-        return run_engine(old, new, golden, setting, folder, SEED_TIMEOUTS * settings.timeout_s, plan, proof)
+        return run_engine(old, new, golden, setting, folder, timeout_s, plan, proof)
+
+    def _setting(self) -> EngineSetting:
+        settings, device = self.settings, self.target.timed.device
+        return EngineSetting(settings.packed, settings.kernels, settings.cache, device, settings.tolerance)
 
     def _proof(self, choices: Mapping[str, Choice], instances: Mapping[str, Sequence[Instance]]) -> Proof | Failure:
         """What shows that these kernels are what the engine runs, in a model with these `instances`."""
@@ -272,8 +291,8 @@ class Judge:
             return Proof({})
         return prove(choices, self.contracts, instances, self.target.timed, self.settings.cache)
 
-    def _decide(self, measured: Speedup | None) -> Failure | None:
-        return decide(measured, self.watch.least_gain) if measured else None
+    def _decide(self, op: str, measured: Speedup | None) -> Failure | None:
+        return decide(measured, self.watch.least_gain(op)) if measured else None
 
     def _enter(self, stage: Stage, candidate: Candidate, verdict: Verdict) -> None:
         verdict.stage = stage
@@ -284,6 +303,13 @@ class Judge:
         if built.failure is not None:
             raise CheckError(f"{op}/{spec.variant} no longer builds: {built.failure.reason}")
         return libraries
+
+
+def _times(found: Benched | EngineResult) -> Times:
+    if isinstance(found, Benched):
+        return Times(found.champion_s, found.candidate_s, found.block_s)
+    old, new = ([1 / speed for speed in arm] for arm in (found.champion_tokens_per_s, found.candidate_tokens_per_s))
+    return Times(old, new, found.block_s)
 
 
 def _reason(failure: Failure | None) -> str:

@@ -97,6 +97,16 @@ def decode(line: bytes) -> Row:
     return Row(**values)  # type: ignore[arg-type]
 
 
+def _another(header: bytes) -> str:
+    """What a file is whose first line is not HEADER."""
+    names = header.decode(errors="replace").split("\t")
+    if "id" not in names:
+        return "not the header of a nightforge ledger"
+    more, less = [name for name in names if name not in NAMES], [name for name in NAMES if name not in names]
+    said = [f"{verb} the columns {', '.join(of)}" for verb, of in (("has", more), ("lacks", less)) if of]
+    return f"made by another version of nightforge (it {' and '.join(said) or 'has its columns in another order'})"
+
+
 def load_rows(path: Path) -> list[Row]:
     """All rows of a ledger, oldest first; none when there is no file.
 
@@ -106,7 +116,7 @@ def load_rows(path: Path) -> list[Row]:
         return []
     header, *lines = path.read_bytes().split(b"\n")[:-1] or [HEADER[:-1]]
     if header != HEADER[:-1]:
-        raise CheckError(f"{path} line 1: not the header of a nightforge ledger")
+        raise CheckError(f"{path} line 1: {_another(header)}")
     rows = []
     for number, line in enumerate(lines, start=2):
         try:

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 from optuna.exceptions import StorageInternalError
 
@@ -23,7 +23,7 @@ from harness.propose.base import Proposer
 from harness.propose.claude.event import Spent
 from harness.proposers import Workshop, make
 from harness.rows import seed_row, to_row
-from harness.run_folder import RunFolder
+from harness.run_folder import CONFIRMATION, RunFolder
 from harness.settings import OPS, SearchSettings
 from harness.shelf import Shelf, usable_variants
 from harness.study import Study
@@ -76,6 +76,8 @@ def search(settings: SearchSettings, observer: Observer | None = None) -> Summar
         costs = Costs(meter.seconds(), meter.phases, len(ledger.rows) - before)
         summary = replace(summary, costs=costs, noise=judge.watch.to_json())
     summary = replace(summary, language_model=run.model_use(ledger.rows))  # with what the proposer let go of at its end
+    if confirmed is not None and confirmed.samples is not None:
+        run.write(CONFIRMATION, asdict(confirmed.samples))
     run.write("summary.json", summary.to_json())
     return summary
 

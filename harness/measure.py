@@ -113,6 +113,22 @@ def run_engine(
     return replace(result, seconds=time.perf_counter() - started)
 
 
+def run_itself(
+    arm: EngineArm, golden: Golden, setting: EngineSetting, folder: Path, timeout_s: float, plan: EnginePlan
+) -> EngineResult:
+    """The decodes of a configuration that was found right, against itself in one process: nothing but their noise.
+
+    CheckError when it does not live.
+    """
+    arms = {CHAMPION: arm, CANDIDATE: arm}
+    stage = _Stage(arms, golden, setting, folder, plan.timeout_s or timeout_s, plan, Proof({}))
+    try:
+        timed = stage.decoded()
+    except Ended as ended:
+        raise CheckError(f"the champion's configuration {ended.result.reason} in the engine") from None
+    return _with_times(EngineResult(True, True, (), (), None, 0.0), timed, None, alone=False)
+
+
 def _failed(
     failure: Failure, ran: bool = False, max_kl: float = math.inf, dispatched: Dispatched | None = None
 ) -> EngineResult:
@@ -162,6 +178,12 @@ class _Stage:
         if alone or not self.plan.blocks[1] or not fit_twice(self.setting.packed):
             return nullcontext()
         return in_new_process(jobs, CHAMPION, self.folder, self.timeout_s)
+
+    def decoded(self) -> Timed:
+        """The decodes alone, of arms that have one model, in one process; nothing is asked or judged."""
+        with engine_process(self._jobs(differ=False)[CHAMPION], self.folder, self.timeout_s) as child:
+            child.ready()
+            return self._decodes().run(dict.fromkeys(self.arms, child))
 
     def _jobs(self, differ: bool) -> dict[str, Job]:
         """What a process gets that is to run an arm: all arms of its model. BuildError when a kernel does not build."""
@@ -241,4 +263,5 @@ def _with_times(result: EngineResult, timed: Timed, failure: Failure | None, alo
         again=timed.blocks.again,
         disturbed=timed.blocks.disturbed,
         apart=alone,
+        block_s=timed.blocks.block_s,
     )

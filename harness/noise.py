@@ -41,6 +41,7 @@ def noise_of(champion_s: Sequence[float], candidate_s: Sequence[float]) -> Noise
 def detectable(ratios: Sequence[float], blocks: int) -> float:
     """The smallest gain (0.03 is 3 %) that 4 of 5 comparisons of at most `blocks` blocks would show on this machine.
 
+    In one process: that new ones show it too is another question (`harness.contest`).
     From the log-ratios of an A/A run, resampled and looked at after each block; inf where `blocks` can show nothing.
     Equal arms are as likely to be slower as faster, so each ratio counts with either sign: a run in which one arm was
     favoured by its place in the block says that the machine cannot show a gain of that size.

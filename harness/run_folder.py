@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from baseline.durable import durable
 from baseline.errors import CheckError, UsageError
 from baseline.manifest import load_manifest
 from baseline.variant import Variant
@@ -22,8 +23,9 @@ from harness.model_use import ModelUse, model_use
 from harness.seal import Seal
 from harness.settings import SearchSettings, writable
 
-# What must not change between a search and its resumption: rows of two searches do not belong in one ledger.
 KERNELS = "kernels"  # the folder of a run that keeps the contracts, and the variants that were written in it
+CONFIRMATION = "confirmation.json"  # the raw samples behind the figures of the summary (`harness.confirmation`)
+# What must not change between a search and its resumption: rows of two searches do not belong in one ledger.
 FIXED = ("target", "io", "judge", "min_gain", "state", "variants")
 
 
@@ -70,8 +72,8 @@ def _same_search(path: Path, now: Mapping[str, Any]) -> None:
 
 
 class RunFolder:
-    """`ledger.tsv`, `events.jsonl`, `study.db`, `settings.json`, `summary.json`, `candidates/<id>/`, `kernels/<op>/`,
-    `scratch/`."""
+    """`ledger.tsv`, `events.jsonl`, `study.db`, `settings.json`, `summary.json`, `confirmation.json`,
+    `candidates/<id>/`, `kernels/<op>/`, `scratch/`."""
 
     def __init__(self, settings: SearchSettings) -> None:
         """Makes the folder. UsageError when it cannot be written, or holds a search that is not to be resumed."""
@@ -104,10 +106,9 @@ class RunFolder:
             shutil.copyfile(contract, writable(self.kernels / contract.parent.name) / contract.name)
 
     def write(self, name: str, record: Any) -> None:
-        """Writes a JSON file, whole or not at all."""
-        partial = self.path / f"{name}.partial"
-        partial.write_text(strict_json.dumps(record))
-        partial.replace(self.path / name)
+        """Writes a JSON file, whole and on the disk, or not at all."""
+        with durable(self.path / name) as partial:
+            partial.write_text(strict_json.dumps(record))
 
     def candidate(self, identity: str) -> Path:
         """A candidate's folder, made if it is missing."""

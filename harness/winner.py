@@ -1,5 +1,6 @@
 """A search's winner, read back from its record alone: sources, configuration, hashes and figures."""
 
+import dataclasses
 import json
 import re
 import shutil
@@ -15,8 +16,9 @@ from baseline.layout import first_problem
 from baseline.variant import SUFFIXES, Variant, list_variants, suffix_of
 from harness.candidate import Candidate, KernelSpec, identify
 from harness.confirm import Confirmed
+from harness.confirmation import Samples
 from harness.ledger import load_rows
-from harness.run_folder import KERNELS, candidate_folder, load_candidate
+from harness.run_folder import CONFIRMATION, KERNELS, candidate_folder, load_candidate
 from harness.settings import OPS
 
 FINGERPRINT = re.compile("[0-9a-f]{32}")  # of a model
@@ -100,7 +102,10 @@ def load_winner(run: Path) -> Winner:
     champion, seed = (load_candidate(run, row.id) for row in (kept[-1], rows[0]))
     if foreign := sorted({*champion.configuration.kernels, *seed.configuration.kernels} - {*OPS}):
         raise CheckError(f"{run}: no op is called {foreign[0]!r}")
-    return Winner(run, champion, seed, _asked(run / "settings.json"), _confirmed(run / "summary.json", champion))
+    confirmed = _confirmed(run / "summary.json", champion)
+    if confirmed is not None:
+        confirmed = dataclasses.replace(confirmed, samples=_samples(run / CONFIRMATION, confirmed, champion))
+    return Winner(run, champion, seed, _asked(run / "settings.json"), confirmed)
 
 
 def _asked(path: Path) -> Asked:
@@ -128,3 +133,23 @@ def _confirmed(path: Path, champion: Candidate) -> Confirmed | None:
         return Confirmed.from_json(summary["confirmed"])
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise CheckError(f"{path}: not the summary of a search ({error!r})") from None
+
+
+def _samples(path: Path, confirmed: Confirmed, champion: Candidate) -> Samples:
+    """The samples of a champion's confirmation, of which its figures must follow."""
+    try:
+        samples = pydantic.TypeAdapter(Samples).validate_json(path.read_bytes(), strict=True)
+        differing = confirmed.differing(samples)
+    except FileNotFoundError:
+        raise CheckError(f"{path} is missing: the raw samples that the figures of its summary are made of") from None
+    except OSError as error:
+        raise CheckError(f"{path} cannot be read: {error.strerror}") from None
+    except pydantic.ValidationError as error:
+        raise CheckError(f"{path}: not the samples of a confirmation ({first_problem(error)})") from None
+    except (ValueError, ArithmeticError) as error:
+        raise CheckError(f"{path}: not the samples of a confirmation ({error})") from None
+    if samples.champion != champion.id:
+        raise CheckError(f"{path}: the samples of another champion, {samples.champion!r}")
+    if differing:
+        raise CheckError(f"{path.parent}: its summary is not what was measured: {differing}")
+    return samples

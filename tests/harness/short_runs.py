@@ -5,12 +5,9 @@ from collections.abc import Callable
 
 from baseline.probe import MemoryRead
 from harness import aa, confirm, judge
-from harness.contest import ContestPlan
-from harness.keep import LEAST_BLOCKS
 from harness.measure import EnginePlan
 
 PLAN = EnginePlan(blocks=(3, 3), tokens=2, prompt=1, timeout_s=300.0)
-ITSELF = ContestPlan(blocks=(LEAST_BLOCKS, LEAST_BLOCKS))
 MEMORY = MemoryRead(200.0, 2, 1 << 29)  # more than a machine of the tests has: measuring it takes 3 s of each search
 
 
@@ -19,5 +16,5 @@ def shorten(patch: Callable[[object, str, object], None]) -> None:
     things back after a test. The searches of test_cli.py and test_wheel.py have nothing of this."""
     patch(judge, "EnginePlan", lambda gain, state: dataclasses.replace(PLAN, gain=gain, state=state))
     patch(confirm, "ENGINE", PLAN)
-    patch(aa, "PLAN", ITSELF)
+    patch(aa, "DECODE_PLAN", PLAN)
     patch(judge, "memory_read", lambda folder: MEMORY)

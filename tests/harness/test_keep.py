@@ -7,9 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import integrate
 
-from experiments.false_keeps import ARMS, outcome, signs, study
+from experiments.false_keeps import ARMS, WHOLE, holds, outcome, signs, study
 from experiments.noises import noises
+from harness.blocks import Blocks
 from harness.candidate import Speedup, Status
+from harness.contest import PAIRS, Contest, Samples
+from harness.contestant import Repetition
 from harness.keep import (
     ERROR,
     LEAST_BLOCKS,
@@ -159,6 +162,40 @@ def test_the_simulated_rule_is_the_rule(thousandths, min_gain):
         measured = bounds(ratios[:n])
         assert above[0, n - 1] == (decide(measured, min_gain) is None)
         assert (above | below)[0, n - 1] == settled(measured, min_gain)
+
+
+PAIR = st.lists(st.integers(-60, 90), min_size=LEAST_BLOCKS, max_size=30)
+
+
+class Paired(Contest):
+    """A contest whose pairs of processes measure these log-ratios."""
+
+    def __init__(self, pairs, min_gain):
+        self.__dict__.update(pairs=pairs, min_gain=min_gain)
+
+    def _pairs(self, plan):
+        return [Samples(1, _blocks(pair)) for pair in self.pairs], None
+
+
+def _blocks(ratios):
+    champion, candidate = ([Repetition(s, s) for r in ratios for s in (math.exp(scale * r),) * 2] for scale in (1, 0))
+    return Blocks(champion, candidate, [True] * len(ratios))
+
+
+@given(st.lists(PAIR, min_size=PAIRS, max_size=PAIRS), st.integers(1, 120), st.sampled_from([0.0, 0.02]))
+def test_the_simulated_second_stage_is_the_second_stage(thousandths, together, min_gain):
+    pairs = [[(ratio + 0.5) / 1000 for ratio in pair] for pair in thousandths]
+    padded = np.array([pair + [1.0] * (30 - len(pair)) for pair in pairs])
+    kept = holds(padded, np.array([len(pair) for pair in pairs]), np.array([together / 1000 + 1e-5]), min_gain)
+    assert bool(kept[0]) is (Paired(pairs, min_gain)._apart(math.exp(together / 1000 + 1e-5)) is None)
+
+
+@pytest.mark.parametrize("name", noises())
+def test_whole_contests_keep_fewer_equal_arms_and_find_large_gains(name):
+    kept, first = (rates(name, arm, 4000) for arm in (WHOLE, DRAWN))
+    assert all(kept[setting] <= first[setting] for setting in kept)
+    assert max(kept[0.0, 0.0], kept[0.02, 0.02], kept[0.02, 0.0]) <= ERROR
+    assert kept[0.0, 0.10] > (0.9 if "gated" not in name else 0.3)
 
 
 def rates(name, arm, comparisons):

@@ -80,6 +80,7 @@ def test_a_layout_goes_straight_to_the_engine_each_arm_with_its_model(judge, see
     assert verdict.built.failure is None and verdict.engine.right and verdict.engine.apart
     assert verdict.engine.speedup is not None and verdict.engine.cache_use.candidate.read_bytes > 0
     assert jobs == [
+        (("champion", "candidate"), {"champion", "candidate"}, "whole_expert", False),  # the A/A run
         (("candidate",), {"candidate"}, "pages", True),
         (("champion",), {"champion"}, "whole_expert", False),
         (("candidate",), {"candidate"}, "pages", False),

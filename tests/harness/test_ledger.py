@@ -59,11 +59,29 @@ def test_a_damaged_row_is_named(tmp_path):
         load_rows(path)
 
 
-def test_another_file_is_no_ledger(tmp_path):
+@pytest.mark.parametrize("header", [b"a\tb\n", b"id,parent\n", b"\xff\n", b"\n"])
+def test_another_file_is_no_ledger(header, tmp_path):
     path = tmp_path / "ledger.tsv"
-    path.write_text("a\tb\n")
+    path.write_bytes(header)
     with pytest.raises(CheckError, match="line 1: not the header"):
         load_rows(path)
+
+
+@pytest.mark.parametrize(
+    ("header", "said"),
+    [
+        (HEADER.replace(b"\tusd\t", b"\tcost\tnode\t"), "has the columns cost, node and lacks the columns usd"),
+        (HEADER.replace(b"\tusd\t", b"\t"), "lacks the columns usd"),
+        (HEADER.replace(b"\tusd\t", b"\tusd\tnode\t"), "has the columns node"),
+        (HEADER.replace(b"id\tparent", b"parent\tid"), "has its columns in another order"),
+    ],
+)
+def test_a_ledger_of_another_version_says_which_columns_differ(header, said, tmp_path):
+    path = tmp_path / "ledger.tsv"
+    path.write_bytes(header + b"a row\n")
+    with pytest.raises(CheckError) as raised:
+        load_rows(path)
+    assert str(raised.value) == f"{path} line 1: made by another version of nightforge (it {said})"
 
 
 def test_one_search_a_ledger(tmp_path):

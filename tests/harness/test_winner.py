@@ -2,7 +2,9 @@
 
 import dataclasses
 import json
+import re
 import shutil
+from statistics import median
 
 import pytest
 from hypothesis import HealthCheck, given
@@ -13,6 +15,7 @@ from baseline.errors import CheckError, UsageError
 from harness import applied
 from harness.candidate import Speedup
 from harness.confirm import Confirmed
+from harness.keep import LEAST_BLOCKS, log_ratios, speedup
 from harness.loop import search
 from harness.progress import Silent
 from harness.rerun import DECODE, compared, rerun
@@ -147,11 +150,62 @@ def test_a_ledger_that_kept_nothing_has_no_winner(run):
         load_winner(run)
 
 
-def test_a_confirmation_of_other_ops_is_named(run, again):
-    edit(run / "summary.json", lambda it: it["confirmed"]["ops"].update(expert_down=it["confirmed"]["ops"]["qmatvec"]))
+def test_a_confirmation_of_other_ops_is_named(run):
     winner = load_winner(run)
+    ops = {**winner.confirmed.ops, "expert_down": AS_EVER}
+    winner = dataclasses.replace(winner, confirmed=dataclasses.replace(winner.confirmed, ops=ops))
     with pytest.raises(CheckError, match="it was confirmed with qmatvec, expert_down, decode"):
         compared(winner, winner.confirmed, confirmed(qmatvec=AS_EVER, decode=AS_EVER), 0.02)
+
+
+def test_a_record_holds_the_samples_that_its_figures_are_made_of(run):
+    winner = load_winner(run)
+    found, samples = winner.confirmed, winner.confirmed.samples
+    assert samples.champion == winner.champion.id and samples.launch_s.keys() == found.ops.keys() == {"qmatvec"}
+    arms = samples.launch_s["qmatvec"]
+    assert len(arms.seed) == len(arms.champion) >= 2 * LEAST_BLOCKS
+    assert found.ops["qmatvec"].value == speedup(log_ratios(arms.seed, arms.champion)).value
+    assert found.champion_tokens_per_s == median(samples.tokens_per_s.champion)
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (lambda it: it["ops"]["qmatvec"].update(value=99.0), "the value of qmatvec is 99, and "),
+        (lambda it: it["ops"]["qmatvec"].update(low=1e-3 + it["ops"]["qmatvec"]["low"]), "the low of qmatvec is "),
+        (lambda it: it["ops"].update(expert_down=it["ops"]["qmatvec"]), "the value of expert_down is "),
+        (lambda it: it["ops"].clear(), "the value of qmatvec is nan, and "),
+        (lambda it: it["engine"].update(value=3.0), "the value of decode is 3, and "),
+        (lambda it: it.update(champion_tokens_per_s=1e6), "tokens/s is 1e+06, and "),
+    ],
+)
+def test_figures_that_are_not_those_of_the_samples_are_refused(change, named, run):
+    edit(run / "summary.json", lambda it: change(it["confirmed"]))
+    with pytest.raises(CheckError, match=re.escape(f"{run}: its summary is not what was measured: {named}")):
+        load_winner(run)
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (lambda it: it["launch_s"]["qmatvec"]["seed"].pop(), "ABBA needs an even, equal number of samples"),
+        (lambda it: it["launch_s"]["qmatvec"]["seed"].append("1.0"), "Input should be a valid number"),
+        (lambda it: it["tokens_per_s"]["champion"].append(0.0), "Input should be greater than 0"),
+        (lambda it: it["tokens_per_s"].update(champion=[], seed=[]), "ABBA needs an even, equal number of samples"),
+        (lambda it: it.update(champion="0" * 12), "the samples of another champion, '000000000000'"),
+    ],
+)
+def test_samples_that_are_none_are_refused(change, named, run):
+    edit(run / "confirmation.json", change)
+    with pytest.raises(CheckError, match=re.escape(named)) as raised:
+        load_winner(run)
+    assert str(run / "confirmation.json") in str(raised.value)
+
+
+def test_a_record_from_before_samples_were_kept_is_refused(run):
+    (run / "confirmation.json").unlink()
+    with pytest.raises(CheckError, match=r"confirmation\.json is missing: the raw samples that the figures "):
+        load_winner(run)
 
 
 def test_a_winner_whose_source_was_edited_is_refused(run, again):
@@ -204,7 +258,15 @@ def test_a_variant_s_name_leads_nowhere(run):
         applied.apply(load_winner(run))
 
 
-PARTS = ("settings.json", "summary.json", "candidate.json", "ledger.tsv", "qmatvec.cpp", "contract.yaml")
+PARTS = (
+    "settings.json",
+    "summary.json",
+    "confirmation.json",
+    "candidate.json",
+    "ledger.tsv",
+    "qmatvec.cpp",
+    "contract.yaml",
+)
 OTHER = st.none() | st.booleans() | st.integers() | st.text(max_size=4) | st.lists(st.integers(), max_size=2)
 
 
@@ -245,6 +307,27 @@ def test_a_record_that_says_something_else_is_one_clear_line_or_no_matter(
     except CLEAR as error:
         assert str(error)
     else:
-        assert winner.confirmed is None or isinstance(winner.confirmed, Confirmed)
+        assert winner.confirmed is None or not winner.confirmed.differing(winner.confirmed.samples)
     finally:
         shutil.rmtree(run.parent)
+
+
+@hypothesis_settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], database=None)
+@given(arm=st.sampled_from(["seed", "champion"]), place=st.integers(0, 5), other=OTHER | st.floats(), op=st.booleans())
+def test_a_sample_that_is_another_one_is_refused_or_makes_the_same_figures(
+    arm, place, other, op, searched, tmp_path_factory
+):
+    run = shutil.copytree(searched.run, tmp_path_factory.mktemp("edited") / "run")
+    edit(run / "confirmation.json", lambda it: _arms(it, op)[arm].__setitem__(place, other))
+    try:
+        found = load_winner(run).confirmed
+    except CheckError as error:
+        assert "\n" not in str(error) and str(run) in str(error)
+    else:
+        assert not found.differing(found.samples)
+    finally:
+        shutil.rmtree(run.parent)
+
+
+def _arms(record, op):
+    return record["launch_s"]["qmatvec"] if op else record["tokens_per_s"]
