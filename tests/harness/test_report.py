@@ -8,6 +8,7 @@ import pytest
 from baseline.errors import UsageError
 from harness.candidate import Status
 from harness.confirm import Summary
+from harness.costs import Costs
 from harness.display import print_summary
 from harness.events import Events
 from harness.ledger import HEADER, Row, encode
@@ -98,7 +99,7 @@ def test_without_a_model_nothing_is_said_of_one(tmp_path: Path) -> None:
 @pytest.mark.parametrize("rows", [[*ROWS, ASKED], ROWS], ids=["a model", "none"])
 def test_the_summary_says_what_a_model_took(capfd: pytest.CaptureFixture[str], rows: list[Row]) -> None:
     used = model_use(rows, [CUT] if ASKED in rows else [])
-    found = Summary(Path("run"), 7, 4, 0, "0123456789ab", 1.5, 1.4, None, False, "", 60.0, {"harness": 1.0}, (), used)
+    found = Summary(Path("run"), 7, 4, 0, "0123456789ab", 1.5, 1.4, None, False, "", 60.0, Costs(), (), used)
     print_summary(found, None)
     said = f"language model: {TOOK}, $0.0150 for each confirmed 1 %\n" in capfd.readouterr().err
     assert said == (ASKED in rows)
