@@ -57,12 +57,11 @@ class Watch:
     """What the machine can show, by op and for DECODE, and whether that has changed.
 
     `bench` lets the champion's kernel of an op meet itself under a plan, `decode` the whole champion: the variant or
-    the id, and the times. `min_gain` is what a search asks for.
+    the id, and the times.
     """
 
     bench: Callable[[str, ContestPlan], tuple[str, Times]]
     decode: Callable[[EnginePlan], tuple[str, Times]]
-    min_gain: float
     runs: list[SelfContest] = field(default_factory=list)
     _since: Counter[str] = field(default_factory=Counter)
 
@@ -71,9 +70,9 @@ class Watch:
         return next((run for run in reversed(self.runs) if run.op == op), None)
 
     def least_gain(self, op: str) -> float:
-        """The least gain that is kept: what was asked for, or what this machine can show if that is more."""
+        """The least gain that this machine can show of an op, or of DECODE; 0 where that is not known."""
         run = self.latest(op)
-        return max(self.min_gain, run.gain) if run and math.isfinite(run.gain) else self.min_gain
+        return run.gain if run and math.isfinite(run.gain) else 0.0
 
     def run(self, op: str) -> SelfContest:
         """Measures what can be shown now of an op, or of DECODE."""

@@ -89,7 +89,7 @@ class Judge:
         self.model = Converted(self.settings.packed, self.settings.cache)
         self.golden = load(self.settings.golden)
         self.golden.fingerprint.require(Fingerprint.here(self.model.manifest.source.fingerprint, DTYPE))
-        self.watch = Watch(self._against_itself, self._decode_itself, self.settings.min_gain)
+        self.watch = Watch(self._against_itself, self._decode_itself)
         self.contracts = {op: load_contract(self.settings.kernels / op) for op in self.variants}
 
     @spent_on(Part.BUILDS)
@@ -208,7 +208,7 @@ class Judge:
         *_, old = self._sound(op, champion.kernels[op])
         home = writable(self.scratch / "champion")
         where = self.inputs(op), folder, home, self.settings.timeout_s
-        judged = self.noise[op, candidate.backend.name], self.watch.least_gain(op), self.settings.judge["factor"]
+        judged = self.noise[op, candidate.backend.name], self.settings.min_gain, self.settings.judge["factor"]
         benched = Contest(old, candidate, *where, self.floors[op], *judged, plan).run()
         if benched.failure is None or benched.failure.status is not Status.IMPOSSIBLE:
             return benched
@@ -249,7 +249,7 @@ class Judge:
         if whole and self.watch.latest(DECODE) is None:
             self.observer.on_noise(self.watch.run(DECODE))
         # An I/O policy or a layout must gain; a kernel that gained alone must only not slow the engine down.
-        gain = self.watch.least_gain(DECODE) if whole else -self.settings.min_gain
+        gain = self.settings.min_gain if whole else -self.settings.min_gain
         plan = EnginePlan(gain=gain, state=self.settings.state)
         result = self.engine(candidate.configuration, champion.configuration, folder, self.golden.quick(), plan)
         verdict.engine = result
@@ -292,7 +292,7 @@ class Judge:
         return prove(choices, self.contracts, instances, self.target.timed, self.settings.cache)
 
     def _decide(self, op: str, measured: Speedup | None) -> Failure | None:
-        return decide(measured, self.watch.least_gain(op)) if measured else None
+        return decide(measured, self.settings.min_gain, self.watch.least_gain(op)) if measured else None
 
     def _enter(self, stage: Stage, candidate: Candidate, verdict: Verdict) -> None:
         verdict.stage = stage

@@ -95,14 +95,17 @@ def settled(measured: Speedup, min_gain: float) -> bool:
     return measured.low > 1 + min_gain or measured.high < 1 + min_gain
 
 
-def decide(measured: Speedup, min_gain: float) -> Failure | None:
-    """None when the gain is shown: the lower bound exceeds 1 + min_gain. Otherwise what was shown instead."""
-    if measured.low > 1 + min_gain:
-        return None
+def decide(measured: Speedup, min_gain: float, least: float = 0.0) -> Failure | None:
+    """None when the gain is shown: the lower bound exceeds 1 + min_gain, and the gain is at least the `least` that this
+    machine can show (`harness.aa`). Otherwise what was shown instead."""
     interval = f"{measured.value:.3f}x [{measured.low:.3f}, {measured.high:.3f}]"
     if measured.high < 1:
         return Failure(Status.TOO_SLOW, f"slower than the champion: {interval}")
-    return Failure(Status.DISCARDED, f"no gain over {1 + min_gain:.2f}x shown: {interval}")
+    if measured.low <= 1 + min_gain:
+        return Failure(Status.DISCARDED, f"no gain over {1 + min_gain:.2f}x shown: {interval}")
+    if measured.value < 1 + least:
+        return Failure(Status.DISCARDED, f"{interval}: at the moment the machine shows no less than {1 + least:.2f}x")
+    return None
 
 
 def guard(measured: Speedup, min_gain: float) -> Failure | None:

@@ -139,6 +139,8 @@ def test_keeps_only_a_lower_bound_above_the_gain():
     assert decide(Speedup(1.10, 1.03, 1.2), 0.02) is None
     assert decide(Speedup(1.10, 1.02, 1.2), 0.02).status is Status.DISCARDED
     assert decide(Speedup(0.9, 0.8, 0.99), 0.02).status is Status.TOO_SLOW
+    assert decide(Speedup(1.10, 1.03, 1.2), 0.02, 0.09) is None
+    assert "shows no less than 1.11x" in decide(Speedup(1.10, 1.03, 1.2), 0.02, 0.11).reason
     assert decide(bounds([0.5] * (LEAST_BLOCKS - 1)), 0.02).status is Status.DISCARDED
 
 
