@@ -149,7 +149,7 @@ def test_where_two_engines_do_not_fit_it_waits(judge, seed, candidate, tmp_path,
 
 
 def test_a_layout_that_won_is_recorded_verified_applied_and_used(settings, tmp_path, cache, monkeypatch):
-    monkeypatch.setattr("harness.judge.decide", lambda speedup, gain: None)  # what is right is kept
+    monkeypatch.setattr("harness.judge.decide", lambda *measured: None)  # what is right is kept
     loop.search(settings)
     _, row = load_rows(settings.run / "ledger.tsv")
     assert (row.op, row.variant, row.status) == (LAYOUT, "pages", Status.KEPT) and row.speedup == row.engine_speedup
