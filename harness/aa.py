@@ -7,12 +7,12 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from harness.blocks import fitting
+from harness.candidate import DECODE
 from harness.contest import ContestPlan
 from harness.keep import LEAST_BLOCKS, log_ratios, speedup
 from harness.measure import EnginePlan
 from harness.noise import Noise, detectable, drifted, noise_of
 
-DECODE = "decode"  # in place of an op: of the whole engine, by which I/O policies and layouts are judged
 # Short, so that a search of all ops for three minutes takes some ten seconds for those that open it. The number of
 # blocks is fixed: one that ended with the noise of the moment would flatter the machine.
 PLAN = ContestPlan(blocks=(LEAST_BLOCKS, LEAST_BLOCKS))

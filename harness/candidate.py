@@ -20,6 +20,7 @@ from harness.cache_state import CacheUses
 IO = "io"
 LAYOUT = "layout"
 ENGINE_PARTS = (IO, LAYOUT)  # nothing smaller than the engine can show what they bring
+DECODE = "decode"  # in place of an op: of the whole engine, by which those are judged
 
 
 class Stage(StrEnum):

@@ -9,8 +9,8 @@ from typing import Any
 
 from baseline.errors import CheckError
 from harness.cache_state import CacheUses
-from harness.candidate import Candidate, Speedup
-from harness.confirmation import DECODE, Arms, Samples
+from harness.candidate import DECODE, Candidate, Speedup
+from harness.confirmation import Arms, Samples
 from harness.contest import ContestPlan
 from harness.costs import Costs
 from harness.judge import Judge

@@ -10,7 +10,6 @@ import pydantic
 from harness.candidate import Speedup
 from harness.keep import log_ratios, speedup
 
-DECODE = "decode"
 Positive = Annotated[float, pydantic.Field(gt=0, allow_inf_nan=False)]
 
 

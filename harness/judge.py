@@ -12,9 +12,10 @@ from baseline.golden import Fingerprint, Golden, load
 from baseline.probe import gpu_gbps, memory_read
 from baseline.variant import Choice, Variant
 from harness import prepare
-from harness.aa import DECODE, Times, Watch
+from harness.aa import Times, Watch
 from harness.build import OpLibrary, build
 from harness.candidate import (
+    DECODE,
     ENGINE_PARTS,
     LAYOUT,
     Benched,

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from baseline import nvidia
 from baseline.durable import durable
 from baseline.errors import CheckError, UsageError
 from baseline.manifest import load_manifest
@@ -89,7 +90,7 @@ class RunFolder:
         contents = {"model": load_manifest(settings.packed).source.fingerprint, **self.seal.digests}
         record = json.loads(strict_json.dumps(asdict(settings))) | {"contents": contents}
         record["confined_by"] = layers().in_force
-        record["let_through"] = layers().on_cuda if settings.target == "cuda" else ()
+        record["let_through"] = layers().on_cuda if nvidia.in_use() else ()
         record["built_with"] = built_with()
         record["watched"] = asdict(watched())
         _same_search(self.path / "settings.json", record)

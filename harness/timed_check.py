@@ -1,8 +1,8 @@
 """The check of what the timed launches made.
 
 After each repetition all outputs must be written; whether they are right is looked at in a few launches here, and in
-all of a candidate that would be kept by `harness.witness`. That the inputs which
-launches share, the weights, are still what they were is the contestant's own word.
+all of a candidate that would be kept by `harness.witness`. That the inputs which launches share, the weights, are still
+what they were is the contestant's own word.
 """
 
 import math

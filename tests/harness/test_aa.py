@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from harness import blocks
-from harness.aa import APART, DECODE, DECODE_PLAN, PLAN, Times, Watch
+from harness.aa import APART, DECODE_PLAN, PLAN, Times, Watch
 from harness.blocks import fitting, measure
 from harness.candidate import (
+    DECODE,
     IO,
     Benched,
     Built,
