@@ -285,3 +285,8 @@ class EngineResult:
     disturbed: Mapping[str, int] = field(default_factory=dict)
     apart: bool = False
     block_s: float = 0.0
+
+    @property
+    def strayed(self) -> bool:
+        """Whether its answers were right, and something that it decoded while it was timed was not."""
+        return self.speedup is not None and self.failure is not None and self.failure.status is Status.WRONG

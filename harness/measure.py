@@ -97,13 +97,18 @@ def run_engine(
 
     Arms whose models lie in other layouts run in a process each: an engine has one model.
     `proof`: the ops that are to be shown to run, none for an I/O policy or a layout (see `harness.dispatch`).
+    Decodes that are not what the champion says are made again, all with new texts, and those alone count: in one of a
+    few hundred texts two experts tie, so that honest rounding takes the other one.
 
     A crash, a timeout or a wrong answer is data. CheckError when the champion does not live by itself.
     """
     started = time.perf_counter()
     arms = {CHAMPION: champion, CANDIDATE: candidate}
     try:
-        result = _Stage(arms, golden, setting, folder, plan.timeout_s or timeout_s, plan, proof).run()
+        stage = _Stage(arms, golden, setting, folder, plan.timeout_s or timeout_s, plan, proof)
+        result = stage.run()
+        if result.strayed:
+            result = stage.run()
     except BuildError as error:
         result = _failed(Failure(Status.FAILED_BUILD, first_error(str(error))))
     except Ended as ended:
