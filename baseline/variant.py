@@ -35,7 +35,8 @@ class Variant:
     cpu, {grid, threadgroup} of three expressions each for metal and cuda, where grid counts threads.
     `supports` limits constants to these values, the contract's own limits included. `requires` names macros
     that the compiler must define. `traits` names the rewrites that made it of its seed, first to last. The line numbers
-    are 1-based.
+    are 1-based. `when` says at which values of others, listed before it, a tunable has a meaning; one that it does not
+    name always has one.
     """
 
     op: str
@@ -53,6 +54,23 @@ class Variant:
     body_line: int
     helpers_line: int
     traits: tuple[str, ...] = ()
+    when: Mapping[str, Mapping[str, tuple[int, ...]]] = field(default_factory=dict)
+
+    def meaningful(self, tunables: Mapping[str, int]) -> list[str]:
+        """The tunables that have a meaning at these values, in order; none has that depends on one without."""
+        found: list[str] = []
+        for name in self.tunables:
+            conditions = self.when.get(name, {}).items()
+            if all(other in found and tunables[other] in allowed for other, allowed in conditions):
+                found.append(name)
+        return found
+
+    def settled(self, tunables: Mapping[str, int]) -> Mapping[str, int]:
+        """These values, but the default of each tunable that has no meaning: the kernel is the same."""
+        if not self.when:
+            return tunables
+        found = self.meaningful(tunables)
+        return {name: value if name in found else self.tunables[name][0] for name, value in tunables.items()}
 
     def supports_instance(self, constants: Instance) -> bool:
         """Whether this variant may be compiled with these constants; the compiler is not asked."""
@@ -100,6 +118,7 @@ class _Header:
     requires: list[str] = field(default_factory=list)
     parent: str | None = None
     traits: list[str] = field(default_factory=list)
+    when: dict[str, dict[str, list[Integer]]] = field(default_factory=dict)
 
 
 def parse_variant(path: Path, contract: Contract | None = None) -> Variant:
@@ -191,6 +210,7 @@ def _variant(path: Path, text: str, file: re.Match[str], header: _Header, contra
         body_line=text.count("\n", 0, body_at) + 1,
         helpers_line=text.count("\n", 0, helpers_at) + 1,
         traits=tuple(header.traits),
+        when={name: {n: tuple(v) for n, v in conditions.items()} for name, conditions in header.when.items()},
     )
 
 
@@ -204,12 +224,26 @@ def _check(header: _Header, contract: Contract) -> None:
             raise UsageError(f"tunable {name} must have a capital name that is no constant of {contract.op}")
         if not values or len(set(values)) < len(values):
             raise UsageError(f"tunable {name} needs a list of different integers, its default first")
+    for name, conditions in header.when.items():
+        _check_conditions(name, conditions, header.tunables)
     for name, allowed in header.supports.items():
         _check_support(name, allowed, contract)
     _check_launch(header, contract)
     for macro in header.requires:
         if not macro.isidentifier():
             raise UsageError(f"requires names {macro!r}, which is no macro")
+
+
+def _check_conditions(name: str, conditions: Mapping[str, list[int]], tunables: Mapping[str, list[int]]) -> None:
+    """What a tunable depends on is listed before it, so that none depends on itself."""
+    if name not in tunables:
+        raise UsageError(f"when names {name}; the tunables are {_list(tunables)}")
+    before = list(tunables)[: list(tunables).index(name)]
+    for other, allowed in conditions.items():
+        if other not in before:
+            raise UsageError(f"when: {name} depends on {other}; it may depend on those before it: {_list(before)}")
+        if not allowed or not set(allowed) <= set(tunables[other]):
+            raise UsageError(f"when: {name} needs {other} {_list(allowed)}; it may be {_list(tunables[other])}")
 
 
 def _check_support(name: str, allowed: list[int | str], contract: Contract) -> None:

@@ -65,6 +65,10 @@ class KernelSpec:
         """Variant and tunables (JSON), as a ledger holds them."""
         return self.variant, json.dumps(dict(self.tunables), sort_keys=True)
 
+    def settled(self, variant: Variant) -> "KernelSpec":
+        """This one with what has no meaning at its default: two that differ in that alone are one."""
+        return replace(self, tunables=variant.settled(self.tunables))
+
 
 @dataclass(frozen=True)
 class Configuration:
@@ -115,9 +119,12 @@ def candidate_id(configuration: Configuration, sources: Mapping[str, str]) -> st
 
 
 def identify(configuration: Configuration, variants: Mapping[str, Mapping[str, Variant]]) -> str:
-    """The id of a configuration of these variants (by op and name), whose files it reads."""
-    kernels = configuration.kernels.items()
-    return candidate_id(configuration, {op: variants[op][spec.variant].path.read_text() for op, spec in kernels})
+    """The id of a configuration of these variants (by op and name), whose files it reads. Tunables that have no meaning
+    beside the others do not count."""
+    chosen = {op: variants[op][spec.variant] for op, spec in configuration.kernels.items()}
+    kernels = {op: spec.settled(chosen[op]) for op, spec in configuration.kernels.items()}
+    sources = {op: variant.path.read_text() for op, variant in chosen.items()}
+    return candidate_id(replace(configuration, kernels=kernels), sources)
 
 
 @dataclass(frozen=True)

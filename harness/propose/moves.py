@@ -64,14 +64,17 @@ class Moves:
                 yield beside(row, history)
 
     def knobs(self, part: str, parent: Configuration) -> dict[str, tuple[int | str, ...]]:
-        """What can be changed in a part of `parent`, with the values that each knob can have."""
+        """What can be changed in a part of `parent`, with the values that each knob can have. A tunable that has no
+        meaning beside the parent's others is none."""
         if part == IO:
             return dict(IO_SPACE)
         if part == LAYOUT:
             own = parent.layout.name if parent.layout else ""
             return {LAYOUT: (own, *(name for name in self.layouts if name != own))}
-        variant = self.variants[part][parent.kernels[part].variant]
-        return {VARIANT: tuple(self.variants[part]), **variant.tunables}
+        spec = parent.kernels[part]
+        variant = self.variants[part][spec.variant]
+        turned = variant.meaningful(spec.tunables) if variant.when else variant.tunables
+        return {VARIANT: tuple(self.variants[part]), **{name: variant.tunables[name] for name in turned}}
 
     def new(self, parent: Candidate, parts: Sequence[str], history: History) -> list[Move]:
         """The moves from `parent` in these parts that lead to something that was not tried."""
@@ -109,6 +112,6 @@ class Moves:
             variant = self.variants[move.part][str(move.value)]
             spec = KernelSpec(variant.name, Choice.defaults(variant).tunables)
             return parent.with_kernel(move.part, spec), variant.hypothesis
-        child = KernelSpec(spec.variant, {**spec.tunables, move.knob: int(move.value)})
-        old = spec.tunables[move.knob]
+        changed = KernelSpec(spec.variant, {**spec.tunables, move.knob: int(move.value)})
+        child, old = changed.settled(self.variants[move.part][spec.variant]), spec.tunables[move.knob]
         return parent.with_kernel(move.part, child), f"{spec.variant}: {move.knob} {old} -> {move.value}"

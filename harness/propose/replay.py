@@ -62,7 +62,8 @@ class Replay(Proposer):
         if row.op not in ENGINE_PARTS:
             text = source(run, row, self._shelf.target)
             variant = shelved(row.op, text, self._shelf) or self._shelf.add(row.op, row.variant, text)
-            configuration = configuration.with_kernel(row.op, KernelSpec(variant.name, json.loads(row.tunables)))
+            spec = KernelSpec(variant.name, json.loads(row.tunables)).settled(variant)
+            configuration = configuration.with_kernel(row.op, spec)
         return replace(recorded, proposer="replay", configuration=configuration)
 
 

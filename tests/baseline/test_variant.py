@@ -83,6 +83,50 @@ def test_choices(folder: Path) -> None:
             Choice(variant, wrong)
 
 
+STAGES: dict[str, Any] = {
+    "tunables": {"STAGED": [1, 0], "ROWS": [4, 2], "DEEP": [1, 3], "THREADS": [4, 1]},
+    "when": {"ROWS": {"STAGED": [1]}, "DEEP": {"ROWS": [2], "STAGED": [1]}},
+}
+
+
+@pytest.mark.parametrize(
+    ("values", "meaningful", "settled"),
+    [
+        ((1, 2, 3, 1), ["STAGED", "ROWS", "DEEP", "THREADS"], (1, 2, 3, 1)),
+        ((1, 4, 3, 1), ["STAGED", "ROWS", "THREADS"], (1, 4, 1, 1)),
+        ((0, 2, 3, 1), ["STAGED", "THREADS"], (0, 4, 1, 1)),
+    ],
+)
+def test_what_has_no_meaning_is_at_its_default(folder: Path, values, meaningful, settled) -> None:
+    variant = parse_variant(variant_file(folder, HEADER | STAGES), CONTRACT)
+    given = dict(zip(STAGES["tunables"], values, strict=True))
+    assert variant.meaningful(given) == meaningful
+    assert variant.settled(given) == dict(zip(STAGES["tunables"], settled, strict=True))
+
+
+def test_what_depends_on_a_tunable_without_a_meaning_has_none(folder: Path) -> None:
+    chain = {"when": {"ROWS": {"STAGED": [1]}, "DEEP": {"ROWS": [4]}}}  # 4 is the default of ROWS
+    variant = parse_variant(variant_file(folder, HEADER | STAGES | chain), CONTRACT)
+    assert variant.meaningful({"STAGED": 0, "ROWS": 4, "DEEP": 3, "THREADS": 1}) == ["STAGED", "THREADS"]
+
+
+@pytest.mark.parametrize(
+    ("when", "message"),
+    [
+        ({"COLUMNS": {"STAGED": [1]}}, "when names COLUMNS; the tunables are STAGED"),
+        ({"ROWS": {"DEEP": [1]}}, "ROWS depends on DEEP; it may depend on those before it: STAGED"),
+        ({"ROWS": {"ROWS": [4]}}, "ROWS depends on ROWS"),
+        ({"ROWS": {"BITS": [4]}}, "ROWS depends on BITS"),
+        ({"ROWS": {"STAGED": [2]}}, "ROWS needs STAGED 2; it may be 1, 0"),
+        ({"ROWS": {"STAGED": []}}, "ROWS needs STAGED none"),
+        ({"ROWS": {"STAGED": 1}}, "when.ROWS.STAGED"),
+        ({"ROWS": "STAGED"}, "when.ROWS"),
+    ],
+)
+def test_conditions_that_cannot_be_are_refused(folder: Path, when: Any, message: str) -> None:
+    assert message in refusal(folder, HEADER | STAGES | {"when": when})
+
+
 def test_launch_may_be_a_number(folder: Path) -> None:
     header = {**HEADER, "launch": {"threads": 3}}
     assert Choice.defaults(parse_variant(variant_file(folder, header), CONTRACT)).threads == 3

@@ -174,3 +174,58 @@ def test_without_a_measurement_every_variants_tunables_are_proposed(variants, se
     fast, odd = TUNABLES["fast"]["ROWS"], TUNABLES["odd"]["UNROLL"]
     wanted = [("fast", {"ROWS": n}) for n in fast] + [("odd", {"UNROLL": n}) for n in odd]
     assert sorted(proposed) == sorted((op, name, json.dumps(tunables)) for op in OPS for name, tunables in wanted)
+
+
+STAGED = """/*---
+op: qmatvec
+target: cpu
+tunables: {STAGED: [1, 0], STAGE_ROWS: [4, 2, 8], THREADS: [1, 2]}
+when: {STAGE_ROWS: {STAGED: [1]}}
+launch: {threads: THREADS}
+hypothesis: staging
+---*/
+;
+"""
+
+
+@pytest.fixture
+def staged(variants, seed):
+    """A search whose only kernel has a tunable that has a meaning at a value of another alone: variants and seed."""
+    path = variants["qmatvec"]["plain"].path.with_name("staged.cpp")
+    path.write_text(STAGED)
+    own = variants | {"qmatvec": {"staged": parse_variant(path)}}
+    spec = KernelSpec("staged", {"STAGED": 1, "STAGE_ROWS": 4, "THREADS": 1})
+    configuration = seed.configuration.with_kernel("qmatvec", spec)
+    return own, Candidate(identify(configuration, own), "", "seed", "", configuration, "")
+
+
+def test_what_differs_in_a_tunable_without_a_meaning_is_one_candidate(staged):
+    variants, seed = staged
+
+    def named(**tunables):
+        spec = KernelSpec("staged", {"THREADS": 1} | tunables)
+        return identify(seed.configuration.with_kernel("qmatvec", spec), variants)
+
+    assert named(STAGED=0, STAGE_ROWS=8) == named(STAGED=0, STAGE_ROWS=4) != named(STAGED=1, STAGE_ROWS=4)
+    assert named(STAGED=1, STAGE_ROWS=8) != named(STAGED=1, STAGE_ROWS=4) == seed.id
+
+
+@pytest.mark.parametrize("kept", [True, False], ids=["each is kept", "none is kept"])
+def test_a_tunable_is_turned_where_it_has_a_meaning_and_no_kernel_comes_twice(staged, tmp_path, kept):
+    variants, seed = staged
+    study = Study(tmp_path / "s.db", 0)
+    proposed = [child for _, child in run(Mutate(study, variants, ("qmatvec",)), seed, lambda candidate: kept)]
+    tunables = [dict(child.configuration.kernels["qmatvec"].tunables) for child in [seed, *proposed]]
+    chosen = [tuple(values.values()) for values in tunables]
+    assert sorted(chosen) == sorted([(1, rows, n) for rows in (4, 2, 8) for n in (1, 2)] + [(0, 4, n) for n in (1, 2)])
+
+
+def test_the_study_is_asked_for_a_tunable_only_where_it_has_a_meaning(staged, tmp_path):
+    variants, seed = staged
+    study = Study(tmp_path / "s.db", 0)
+    run(Mutate(study, variants, ("qmatvec",)), seed, lambda candidate: True)
+    suggested = [list(trial.params) for trial in study._study.trials]
+    knobs = {names[1] for names in suggested}
+    assert knobs == {f"qmatvec/staged: variant, STAGED,{rows} THREADS" for rows in (" STAGE_ROWS,", "")}
+    without = [names for names in suggested if "STAGE_ROWS" not in names[1]]
+    assert without and not any("STAGE_ROWS" in name for names in without for name in names)

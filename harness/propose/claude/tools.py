@@ -19,11 +19,21 @@ class Arguments(pydantic.BaseModel):
     model_config = pydantic.ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
+class Condition(Arguments):
+    """Another tunable, and its values at which one has a meaning."""
+
+    tunable: str
+    values: list[int]
+
+
 class Tunable(Arguments):
     """A number that the search may turn."""
 
     name: str = pydantic.Field(description="capital letters; a compile-time constant of the body")
     values: list[int] = pydantic.Field(description="all that may be tried, the default first")
+    when: list[Condition] = pydantic.Field(
+        description="for one that has a meaning only at some values of others, listed before it; empty for always"
+    )
 
 
 class Support(Arguments):
@@ -85,6 +95,7 @@ class ProposeKernel(Proposal):
             "op": self.op,
             "target": self.target,
             "tunables": {tunable.name: tunable.values for tunable in self.tunables},
+            "when": {t.name: {c.tunable: c.values for c in t.when} for t in self.tunables if t.when},
             "launch": self.launch.model_dump(),
             "supports": {support.name: support.values for support in self.supports},
             "requires": self.requires,

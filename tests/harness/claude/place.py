@@ -26,7 +26,7 @@ KERNEL = {
     "parent": "plain",
     "helpers": "inline float twice(float x) { return 2 * x; }",
     "body": "y[0] = from_float<T>(twice(0));",
-    "tunables": [{"name": "ROWS", "values": [4, 2]}],
+    "tunables": [{"name": "ROWS", "values": [4, 2], "when": []}],
     "supports": [{"name": "BITS", "values": [4]}],
     "requires": [],
     "launch": {"threads": 2},

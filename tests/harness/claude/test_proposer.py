@@ -23,6 +23,19 @@ def test_a_proposed_kernel_is_on_the_shelf_and_in_the_candidate(place):
     assert (variant.tunables, variant.parent, variant.supports["BITS"]) == ({"ROWS": (4, 2)}, "plain", (4,))
 
 
+def test_a_proposed_kernel_says_when_its_tunables_have_a_meaning(place):
+    when = [{"tunable": "STAGED", "values": [1]}]
+    tunables = [{"name": "STAGED", "values": [1, 0], "when": []}, {"name": "ROWS", "values": [4, 2], "when": when}]
+    late = [{"tunable": "LATE", "values": [1]}]
+    wrong = KERNEL | {"tunables": [*tunables, {"name": "DEEP", "values": [1], "when": late}]}
+    place.server.will(
+        streamed(tool("propose_kernel", wrong)), streamed(tool("propose_kernel", wrong | {"tunables": tunables}))
+    )
+    place.proposer().propose(place.history())
+    assert "DEEP depends on LATE" in last_results(place.server.asked[1])[0]["content"]
+    assert place.shelf["qmatvec"]["wide"].when == {"ROWS": {"STAGED": (1,)}}
+
+
 def test_a_proposed_io_policy_is_a_candidate_that_changes_io_alone(place):
     place.server.will(streamed(tool("propose_io_policy", POLICY)))
     candidate = place.proposer().propose(place.history())
@@ -137,7 +150,7 @@ def test_a_kernel_that_was_right_or_dishonest_does_not_go_back(place):
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
-        ({"tunables": [{"name": "ROWS", "values": "4"}]}, "tunables.0.values"),
+        ({"tunables": [{"name": "ROWS", "values": "4", "when": []}]}, "tunables.0.values"),
         ({"launch": {"threads": 2, "blocks": 3}}, "launch"),
         ({"expected_gain": "a lot"}, "expected_gain"),
         ({"op": "softmax"}, "'softmax'"),

@@ -163,7 +163,7 @@ def model(request: Request) -> Response:
     for op in OPS:
         for name, (tunables, body) in OTHERS.items():
             if (hypothesis := f"{name} is faster for {op}") not in told:
-                listed = [{"name": tunable, "values": values} for tunable, values in tunables.items()]
+                listed = [{"name": tunable, "values": values, "when": []} for tunable, values in tunables.items()]
                 own = {"op": op, "name": name, "hypothesis": hypothesis, "tunables": listed, "body": body}
                 kernel = KERNEL | own | {"helpers": "", "supports": []}
                 return messages_server.streamed(messages_server.tool("propose_kernel", kernel))(request)
