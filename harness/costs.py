@@ -1,8 +1,8 @@
 """Where the wall time of a search goes.
 
 At each moment it goes to one part, the innermost that was entered, so that all parts together are all of it. What is
-neither a build nor a timed run is the harness's, whatever it is good for: also processes that start, the oracle, and
-candidates that run while no clock does.
+neither a build, nor a timed run, nor waited for is the harness's, whatever it is good for: also processes that start,
+the oracle, and candidates that run while no clock does.
 """
 
 import time
@@ -18,6 +18,7 @@ class Part(StrEnum):
 
     BUILDS = "builds"  # compiling, or waiting for it; converting a model into another layout
     TIMED = "timed runs"  # champion or candidate on the clock, repetitions that do not count included
+    WAITING = "waiting for proposals"  # for a model's answers, or for files in an inbox
     STARTING = "starting processes"  # until a candidate's code is let in, and ending them
     INPUTS = "drawing inputs"  # and handing them over
     RUNNING = "running checks"  # check shapes, the golden record's questions, prompts before a timed decode
@@ -26,7 +27,7 @@ class Part(StrEnum):
     REST = "proposing and recording"  # all else
 
 
-NOT_HARNESS = (Part.BUILDS, Part.TIMED)
+NOT_HARNESS = (Part.BUILDS, Part.TIMED, Part.WAITING)
 
 
 class Meter:
@@ -115,7 +116,7 @@ class Costs:
 
     @property
     def harness(self) -> float:
-        """The share that was neither builds nor timed runs."""
+        """The share that was neither builds, nor timed runs, nor waited for."""
         total = sum(self.parts.values())
         return 1 - sum(self.parts.get(part, 0.0) for part in NOT_HARNESS) / total if total else 0.0
 
@@ -127,7 +128,8 @@ class Costs:
 
     def lines(self) -> Iterator[str]:
         """For people."""
-        yield f"seconds: {_listed(self.parts)}; the harness, all but builds and timed runs: {100 * self.harness:.1f} %"
+        share = f"the harness, all but builds, timed runs and waiting: {100 * self.harness:.1f} %"
+        yield f"seconds: {_listed(self.parts)}; {share}"
         yield f"seconds: {_listed(self.phases)}; {self.per_hour:.0f} candidates an hour of the search"
 
 

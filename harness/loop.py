@@ -75,6 +75,7 @@ def search(settings: SearchSettings, observer: Observer | None = None) -> Summar
         summary = summarise(ledger.rows, settings, target, confirmed, interrupted, time.monotonic() - started)
         costs = Costs(meter.seconds(), meter.phases, len(ledger.rows) - before)
         summary = replace(summary, costs=costs, noise=judge.watch.to_json())
+    run.account(ledger.rows)
     summary = replace(summary, language_model=run.model_use(ledger.rows))  # with what the proposer let go of at its end
     if confirmed is not None and confirmed.samples is not None:
         run.write(CONFIRMATION, asdict(confirmed.samples))

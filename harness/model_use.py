@@ -10,12 +10,14 @@ from harness.propose.claude.event import Event, Spent
 
 @dataclass(frozen=True)
 class ModelUse:
-    """Tokens and dollars. input_tokens: those from the cache included. usd: nan where the model has no price."""
+    """Tokens and dollars. input_tokens: those from the cache included. usd: nan where the model has no price. calls: of
+    the Messages API, those that brought nothing included; 0 where they are not known."""
 
     input_tokens: int = 0
     cached_tokens: int = 0
     output_tokens: int = 0
     usd: float = 0.0
+    calls: int = 0
 
     def __bool__(self) -> bool:
         """Whether a model was asked."""
@@ -34,7 +36,8 @@ class ModelUse:
     def text(self, speedup: float | None) -> str:
         """For people, in one line. `speedup`: the confirmed one, None where there is none."""
         share = "" if self.cached_share is None else f" ({100 * self.cached_share:.0f} % from the cache)"
-        tokens = f"{self.input_tokens:,} tokens in{share}, {self.output_tokens:,} out"
+        calls = f"{self.calls} calls, " if self.calls else ""
+        tokens = f"{calls}{self.input_tokens:,} tokens in{share}, {self.output_tokens:,} out"
         if math.isnan(self.usd):
             return f"{tokens}; it has no price"
         each = self.usd_per_percent(speedup)

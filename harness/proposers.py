@@ -68,6 +68,7 @@ def _mutate(shop: Workshop) -> Mutate:
 def _claude(settings: ProposerSettings, shop: Workshop) -> Proposer:
     assert settings.claude is not None
     shelf, rows = shop.shelf, shop.ledger.rows
+    shop.run.account(rows)  # a search that was killed did not come to it
 
     def refuted() -> list[str]:
         return [found.line() for part in shop.parts for found in matching(part, shelf.target, rows)]
@@ -78,6 +79,7 @@ def _claude(settings: ProposerSettings, shop: Workshop) -> Proposer:
         parts=tuple(shop.parts),
         limits=limits(shop.search.cache),
         refuted=refuted,
-        spent_usd=shop.run.model_use(rows).usd,
+        calls=shop.run.calls.read(),
+        journal=shop.run.calls.record,
     )
     return make_claude(settings.claude, search, instead=_mutate(shop), record=shop.run.events.record)

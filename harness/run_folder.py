@@ -3,7 +3,7 @@
 import json
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from baseline.manifest import load_manifest
 from baseline.variant import Variant
 from harness import strict_json
 from harness.built_with import built_with
+from harness.calls import Calls, unaccounted
 from harness.candidate import Candidate, load_record
 from harness.events import Events
 from harness.isolation import layers
@@ -73,7 +74,7 @@ def _same_search(path: Path, now: Mapping[str, Any]) -> None:
 
 
 class RunFolder:
-    """`ledger.tsv`, `events.jsonl`, `study.db`, `settings.json`, `summary.json`, `confirmation.json`,
+    """`ledger.tsv`, `events.jsonl`, `calls.jsonl`, `study.db`, `settings.json`, `summary.json`, `confirmation.json`,
     `candidates/<id>/`, `kernels/<op>/`, `scratch/`."""
 
     def __init__(self, settings: SearchSettings) -> None:
@@ -98,6 +99,7 @@ class RunFolder:
         self.scratch = writable(self.path / "scratch")
         self.kernels = self.path / KERNELS
         self.events = Events(self.path / "events.jsonl")
+        self.calls = Calls(self.path / "calls.jsonl")
         self.write("settings.json", record)
         self._keep_contracts(settings)
 
@@ -141,7 +143,12 @@ class RunFolder:
 
     def model_use(self, rows: Sequence[Row]) -> ModelUse:
         """What this search took of a language model: its candidates (`rows`), and its events."""
-        return model_use(rows, self.events.read())
+        return replace(model_use(rows, self.events.read()), calls=len(self.calls.read()))
+
+    def account(self, rows: Sequence[Row]) -> None:
+        """Records as events what calls of a model took that neither a candidate (`rows`) nor an event tells of."""
+        for event in unaccounted(self.calls.read(), rows, [*self.events.read()]):
+            self.events.record(event)
 
     def load(self, identity: str) -> Candidate:
         """A recorded candidate. CheckError when its record is missing or damaged."""

@@ -11,6 +11,7 @@ from baseline.errors import UsageError
 from baseline.variant import SUFFIXES, Choice, Variant
 from harness.answer import Answer, of_row, unsound
 from harness.candidate import Candidate, KernelSpec, identify
+from harness.costs import Part, spent_on
 from harness.ledger import Row
 from harness.likeness import split
 from harness.propose.admission import admitted
@@ -41,7 +42,8 @@ class Inbox(Proposer):
             candidate = next(self._candidates(history), None)
             if candidate is not None or history.pending or time.monotonic() >= until:
                 return candidate
-            time.sleep(POLL_S)
+            with spent_on(Part.WAITING):
+                time.sleep(POLL_S)
 
     def observe(self, candidate: Candidate, row: Row) -> None:
         """Answers beside the file."""

@@ -92,8 +92,8 @@ def test_a_search_beside_another_and_what_a_thread_builds_meanwhile_do_not_count
 
 
 def test_what_is_neither_a_build_nor_a_timed_run_is_the_harness():
-    costs = Costs(dict(zip(Part, [10.0, 20.0, 1.0, 2.0, 3.0, 4.0, 5.0, 5.0], strict=True)), {"search": 36.0}, 3)
+    costs = Costs(dict(zip(Part, [10.0, 20.0, 0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 5.0], strict=True)), {"search": 36.0}, 3)
     assert costs.harness == pytest.approx(0.4) and costs.per_hour == 300
     assert "builds 10.0, timed runs 20.0, starting processes 1.0" in "\n".join(costs.lines())
-    assert "the harness, all but builds and timed runs: 40.0 %" in "\n".join(costs.lines())
+    assert "the harness, all but builds, timed runs and waiting: 40.0 %" in "\n".join(costs.lines())
     assert Costs().harness == 0 and Costs().per_hour == 0  # a search that was ended before it began

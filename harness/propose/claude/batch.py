@@ -10,6 +10,7 @@ from anthropic.types.messages import MessageBatchIndividualResponse
 from harness.propose.claude.budget import Exhausted, Hold
 from harness.propose.claude.client import NONSENSE, Answer, Client, Request, one_line, sound, usage_of
 from harness.propose.claude.event import Kind, Unanswered
+from harness.propose.claude.price import Usage
 
 FAULTS = (anthropic.AnthropicError, httpx2.TransportError, *NONSENSE)
 
@@ -20,14 +21,21 @@ class Batch:
     def __init__(self, client: Client, requests: Sequence[Request]) -> None:
         """Sends as many of `requests`, from the first, as the budget has room for. `Unanswered` when none was sent."""
         self._client = client
-        self._holds = _reserve(client, requests)
+        self._holds: list[Hold] = []
+        try:
+            self._reserve(requests)
+        except KeyboardInterrupt:  # nothing was sent
+            self._settle(free=True)
+            raise
         calls = [{"custom_id": _name(n), "params": dict(requests[n])} for n in range(len(self._holds))]
         try:
             self._id = client.sdk.messages.batches.create(requests=calls).id  # type: ignore[arg-type]
         except FAULTS as error:
-            self._settle(free=isinstance(error, anthropic.APIStatusError))
-            usd = sum(hold.usd for hold in self._holds)
+            usd = self._settle(free=isinstance(error, anthropic.APIStatusError))
             raise Unanswered(Kind.ERROR, f"the batch was not taken: {one_line(error)}", usd) from error
+        except KeyboardInterrupt:  # the server may have taken it, and nobody knows its name
+            self._settle(free=False)
+            raise
 
     def __len__(self) -> int:
         """How many calls are out."""
@@ -50,8 +58,17 @@ class Batch:
         """Has the server stop. Dollars that count as spent: the most, for nobody will hear what the calls cost."""
         with suppress(*FAULTS):  # it ends by itself, a day later at most
             self._client.sdk.messages.batches.cancel(self._id)
-        self._settle(free=False)
-        return sum(hold.usd for hold in self._holds)
+        return self._settle(free=False)
+
+    def _reserve(self, requests: Sequence[Request]) -> None:
+        """Holds for as many requests, from the first, as there is room for. `Unanswered` when there is for none."""
+        for request in requests:
+            try:
+                self._holds.append(self._client.budget.reserve(*self._client.most(request)))
+            except Exhausted as error:
+                if not self._holds:
+                    raise Unanswered(Kind.BUDGET, str(error)) from error
+                break
 
     def _answer(
         self, told: Mapping[str, MessageBatchIndividualResponse], number: int, hold: Hold
@@ -62,33 +79,23 @@ class Batch:
             if result is None:
                 return Unanswered(Kind.CUT, f"batch {self._id} has no answer to call {number}", hold.usd)
             if result.result.type != "succeeded":
-                hold.usd = 0.0
+                hold.cost(Usage(), 0.0)
                 return Unanswered(Kind.ERROR, f"batch {self._id}: call {number} {result.result.type}")
             message = sound(result.result.message)
-            hold.usd = self._client.price.usd(usage_of(message))
-            return Answer(message, usage_of(message), hold.usd)
+            hold.cost(usage_of(message), self._client.price.usd(usage_of(message)))
+            return Answer(message, hold.usage, hold.usd)
         except NONSENSE as error:
             return Unanswered(Kind.MALFORMED, f"not an answer: {one_line(error)}", hold.usd)
         finally:
             self._client.budget.settle(hold)
 
-    def _settle(self, free: bool) -> None:
+    def _settle(self, free: bool) -> float:
+        """Ends all that is held, `free` where nothing is charged. Dollars that count as spent."""
         for hold in self._holds:
-            hold.usd = 0.0 if free else hold.usd
+            if free:
+                hold.cost(Usage(), 0.0)
             self._client.budget.settle(hold)
-
-
-def _reserve(client: Client, requests: Sequence[Request]) -> list[Hold]:
-    """Holds for as many requests, from the first, as there is room for. `Unanswered` when there is for none."""
-    holds: list[Hold] = []
-    for request in requests:
-        try:
-            holds.append(client.budget.reserve(client.worst(request)))
-        except Exhausted as error:
-            if not holds:
-                raise Unanswered(Kind.BUDGET, str(error)) from error
-            break
-    return holds
+        return sum(hold.usd for hold in self._holds)
 
 
 def _name(number: int) -> str:

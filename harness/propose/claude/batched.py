@@ -4,6 +4,7 @@ from time import sleep
 from typing import Any
 
 from harness.candidate import Candidate
+from harness.costs import Part, spent_on
 from harness.propose.base import History
 from harness.propose.claude.batch import Batch
 from harness.propose.claude.client import Answer
@@ -45,6 +46,7 @@ class BatchedClaude(Claude):
 
     def _attempt(self, history: History) -> Candidate | None:
         """The next candidate of a batch that is back; None while it is out. Sends the next one when all is read."""
+        before = self._client.budget.spent
         try:
             self._collect()
             while self._answered:
@@ -53,10 +55,14 @@ class BatchedClaude(Claude):
                     return candidate
             if self._batch is None and not self._over:
                 self._send(history)
+        except KeyboardInterrupt:
+            self._interrupted(before)
+            raise
         except Unanswered as failure:
             self._failed(failure)
         return None
 
+    @spent_on(Part.WAITING)
     def _idle(self) -> None:
         """Waits for the batch, up to `patience_s`."""
         if self._batch is None:
@@ -69,6 +75,14 @@ class BatchedClaude(Claude):
         sleep(pause_s)
         self._waited_s += pause_s
 
+    def _interrupted(self, before: float) -> None:
+        """Records what Ctrl-C has cost beyond what was spent `before`: a batch that was being sent. One that is out is
+        recorded when it is cancelled."""
+        if self._batch is None and not self._answered:
+            usd, model = self._client.budget.spent - before, self._client.settings.model
+            self._record(Event(Kind.UNUSED, "Ctrl-C while a batch was sent", Usage(), usd, model))
+
+    @spent_on(Part.WAITING)
     def _collect(self) -> None:
         if self._batch is not None and (answers := self._batch.answers()) is not None:
             self._answered = list(zip(self._out, answers, strict=True))
@@ -93,6 +107,7 @@ class BatchedClaude(Claude):
         going = self._repairs[:SIZE]
         new = SIZE - len(going)
         asked = [*going, *(self._begin(history, number, new) for number in range(1, new + 1))]
-        self._batch = Batch(self._client, [self.request(conversation) for conversation in asked])
+        with spent_on(Part.WAITING):
+            self._batch = Batch(self._client, [self.request(conversation) for conversation in asked])
         self._out = asked[: len(self._batch)]
         self._repairs = [conversation for conversation in self._repairs if conversation not in self._out]

@@ -11,6 +11,7 @@ import anthropic
 import httpx2
 from anthropic.types import Message
 
+from harness.costs import Part, spent_on
 from harness.propose.claude.budget import Budget, Exhausted, Hold
 from harness.propose.claude.event import Kind, Unanswered
 from harness.propose.claude.price import Price, Usage
@@ -62,6 +63,7 @@ class Client:
             http_client=http,
         )
 
+    @spent_on(Part.WAITING)
     def ask(self, request: Request) -> Answer:
         """The model's answer. `Unanswered` says why there is none; waits out an overload, up to `patience_s`."""
         waited, pause = 0.0, FIRST_PAUSE_S
@@ -75,9 +77,10 @@ class Client:
                 sleep(pause_s)
                 waited, pause = waited + pause_s, min(2 * pause, LONGEST_PAUSE_S)
 
-    def worst(self, request: Request) -> float:
-        """The most that a request can cost."""
-        return self.price.worst(self._count(request), int(request["max_tokens"]))
+    def most(self, request: Request) -> tuple[str, Usage, float]:
+        """The model that a request is for, and the most that it can take: tokens and dollars."""
+        usage = Usage(input=self._count(request), output=int(request["max_tokens"]))
+        return request["model"], usage, self.price.worst(usage.input, usage.output)
 
     def _count(self, request: Request) -> int:
         """The request's tokens as the server counts them. Its bytes, which are more, where it does not, and where
@@ -92,14 +95,14 @@ class Client:
 
     def _once(self, request: Request) -> Answer:
         try:
-            with self.budget.hold(self.worst(request)) as hold:
+            with self.budget.hold(*self.most(request)) as hold:
                 try:
                     message = self._stream(request, hold)
                 except Unanswered as failure:
                     failure.usd = hold.usd
                     raise
                 usage = usage_of(message)
-                hold.usd = self.price.usd(usage)
+                hold.cost(usage, self.price.usd(usage))
         except Exhausted as error:
             raise Unanswered(Kind.BUDGET, str(error)) from error
         return Answer(message, usage, hold.usd)
@@ -115,11 +118,11 @@ class Client:
         except anthropic.APIStatusError as error:
             if error.status_code == HTTP_OK:  # the answer had begun
                 raise Unanswered(Kind.CUT, said(error)) from error
-            hold.usd = 0.0
+            hold.cost(Usage(), 0.0)
             raise refused(error) from error
         except anthropic.APIConnectionError as error:
             if isinstance(error.__cause__, httpx2.ConnectError | httpx2.ConnectTimeout):
-                hold.usd = 0.0
+                hold.cost(Usage(), 0.0)
                 raise Busy(Kind.ERROR, f"no connection: {error.__cause__}", math.nan) from error
             raise broken(error.__cause__ or error, self.settings.patience_s) from error
         except httpx2.TransportError as error:

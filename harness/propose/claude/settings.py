@@ -45,9 +45,14 @@ class ClaudeSettings:
             raise UsageError(f"proposer.paper={self.paper}: there is no such file")
 
 
+def price_table() -> Path:
+    """Where prices are."""
+    return data_folder("conf") / "prices.yaml"
+
+
 def price_of(settings: ClaudeSettings) -> Price:
     """What the model costs. UsageError when it has no price and is to keep to a cap."""
-    table = data_folder("conf") / "prices.yaml"
+    table = price_table()
     price = load_price(table, settings.model, settings.batch)
     if settings.max_usd is not None and not price.known:
         raise UsageError(f"proposer.max_usd: {settings.model} has no price in {table}; enter one, or set no cap")

@@ -8,6 +8,7 @@ from baseline.layout import TENSORS
 from harness import targets
 from harness.candidate import Candidate, Configuration, KernelSpec, Status, changed_part, identify
 from harness.propose.base import History, Proposer
+from harness.propose.claude.call import Call
 from harness.propose.claude.event import Kind
 from harness.propose.claude.make import Search, make_claude
 from harness.propose.claude.settings import ClaudeSettings
@@ -97,7 +98,8 @@ class Place:
         self.seed = Candidate(identify(configuration, self.shelf), "", "seed", "", configuration, "")
         self.rows = [row(id=self.seed.id, proposer="seed", op="", variant="", tunables="", hypothesis="")]
         self.other = Fixed(self.seed)
-        self.spent_usd = 0.0
+        self.earlier: list[Call] = []  # of the same search
+        self.calls: dict[int, Call] = {}
 
     def proposer(self, **settings):
         given = {"model": "claude-opus-5-5", "base_url": self.server.url, "patience_s": 20.0} | settings
@@ -107,7 +109,8 @@ class Place:
             parts=PARTS,
             limits=("memory: 34 GB/s",),
             refuted=lambda: ["tables of 16 values: -2 % on M3 Max"],
-            spent_usd=self.spent_usd,
+            calls=self.earlier,
+            journal=lambda call: self.calls.update({call.number: call}),
         )
         return make_claude(ClaudeSettings(**given), search, self.other, self.events.append)
 

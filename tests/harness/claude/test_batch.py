@@ -1,8 +1,12 @@
 """Asking in batches: the same proposals at half the price, another proposer's while a batch is out."""
 
+import signal
+import threading
+
 import pytest
 
 from harness.candidate import Status
+from harness.costs import Meter, Part
 from harness.propose.claude import batched
 from harness.propose.claude.batched import SIZE
 from harness.propose.claude.event import Kind
@@ -175,3 +179,61 @@ def test_answers_that_are_not_read_are_paid_for(place):
     assert place.kinds == [Kind.UNUSED] * (SIZE - 1)
     accounted = sum(event.usd for event in place.events) + proposer.spent(candidate).usd
     assert accounted == pytest.approx(proposer.total_usd) == pytest.approx(SIZE * USD / 2)
+
+
+def ctrl_c(*_):
+    """What a person does while a batch is sent, or waited for."""
+    signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+
+
+WORST = (5 * 1050 + 20 * 1000) / 2e6  # of one call
+
+
+def test_ctrl_c_while_a_batch_is_sent_is_an_event_with_the_most_that_it_can_have_cost(place):
+    def interrupted(request):
+        ctrl_c()
+        return place.server.stall()(request)
+
+    place.server.will(interrupted)
+    proposer = place.proposer(batch=True, max_usd=10, max_tokens=1000)
+    with pytest.raises(KeyboardInterrupt):
+        proposer.propose(place.history())
+    proposer.close()
+    assert place.kinds == [Kind.UNUSED] and "Ctrl-C while a batch was sent" in place.events[0].reason
+    assert place.events[0].usd == proposer.total_usd == pytest.approx(SIZE * WORST)
+    assert sum(call.usd for call in place.calls.values()) == pytest.approx(proposer.total_usd)
+
+
+def test_ctrl_c_before_a_batch_was_sent_costs_nothing(place):
+    def interrupted(request):
+        ctrl_c()
+        return place.server.stall()(request)
+
+    place.server.count = interrupted
+    proposer = place.proposer(batch=True, max_usd=10, max_tokens=1000)
+    with pytest.raises(KeyboardInterrupt):
+        proposer.propose(place.history())
+    proposer.close()
+    assert place.kinds == [Kind.UNUSED] and place.events[0].usd == proposer.total_usd == 0
+    assert place.server.batches == [] and place.server.cancelled == 0
+
+
+def test_ctrl_c_while_a_batch_is_waited_for_cancels_it_and_is_an_event(place, monkeypatch):
+    place.other, place.server.status = Fixed(place.seed, many=0), "in_progress"
+    monkeypatch.setattr(batched, "sleep", ctrl_c)
+    proposer = place.proposer(batch=True, max_usd=10, max_tokens=1000)
+    with pytest.raises(KeyboardInterrupt):
+        proposer.propose(place.history())
+    proposer.close()
+    assert place.server.cancelled == 1 and place.kinds == [Kind.UNUSED]
+    assert place.events[0].usd == proposer.total_usd == pytest.approx(SIZE * WORST)
+
+
+def test_the_time_that_a_batch_is_waited_for_is_not_the_harness(place, monkeypatch):
+    place.other, place.server.status = Fixed(place.seed, many=0), "in_progress"
+    now = [0.0]
+    monkeypatch.setattr(batched, "sleep", lambda seconds: now.append(now[-1] + seconds))
+    meter = Meter(lambda: now[-1])
+    with meter.counting():
+        place.proposer(batch=True, patience_s=30).propose(place.history())
+    assert meter.seconds()[Part.WAITING] == now[-1] == 90

@@ -1,13 +1,17 @@
 """What is spent never exceeds the cap, whatever happens to a call."""
 
+import math
 import signal
 import threading
 
 import pytest
 from werkzeug import Response
 
+from baseline.errors import UsageError
 from harness.propose.claude.budget import Budget, Exhausted
+from harness.propose.claude.call import Call
 from harness.propose.claude.event import Kind
+from harness.propose.claude.price import Usage
 from tests.harness.claude.messages_server import cut_after, failed, streamed, tool
 from tests.harness.claude.place import KERNEL, USD, numbered
 
@@ -39,10 +43,51 @@ def test_a_budget_that_runs_out_between_two_calls_ends_the_asking(place):
 
 
 def test_what_an_earlier_part_of_the_search_spent_counts(place):
-    place.spent_usd = 1.0
+    place.earlier = [Call(1, "claude-opus-5-5", Usage(output=1), 1.0, answered=True)]
     proposer = place.proposer(max_usd=1.0 + WORST / 2, max_tokens=MAX_TOKENS)
     assert proposer.propose(place.history()).proposer == "fixed"
     assert place.kinds == [Kind.BUDGET]
+
+
+@pytest.mark.parametrize(
+    ("call", "usd"),
+    [
+        (Call(1, "claude-opus-5-5", Usage(input=100, output=50), math.nan, answered=True), (4 * 100 + 20 * 50) / 1e6),
+        (Call(1, "claude-opus-5-5", Usage(input=100, output=50), math.nan), (5 * 100 + 20 * 50) / 1e6),
+    ],
+    ids=["answered", "the most"],
+)
+def test_what_was_spent_before_the_model_had_a_price_counts_at_the_price_that_it_has_now(place, call, usd):
+    place.earlier = [call]
+    assert place.proposer(max_usd=1.0).total_usd == pytest.approx(usd)
+
+
+def test_a_cap_on_what_nobody_can_count_is_refused_in_one_line(place):
+    place.earlier = [Call(1, "some-model", Usage(output=1), math.nan, answered=True)]
+    with pytest.raises(UsageError, match=r"^proposer.max_usd: what this search has spent on some-model is not known"):
+        place.proposer(max_usd=1.0)
+    assert math.isnan(place.proposer().total_usd)
+
+
+def test_a_call_is_recorded_before_it_is_made_and_after_its_answer(place):
+    recorded = []
+
+    def look(request):
+        recorded.append(place.calls[1])
+        return PROPOSAL(request)
+
+    place.server.will(look)
+    place.proposer(max_usd=1.0, max_tokens=MAX_TOKENS).propose(place.history())
+    assert recorded == [Call(1, "claude-opus-5-5", Usage(input=1050, output=MAX_TOKENS), pytest.approx(WORST))]
+    answered = Usage(input=100, cache_write=20, cache_read=1000, output=50)
+    assert list(place.calls.values()) == [Call(1, "claude-opus-5-5", answered, pytest.approx(USD), answered=True)]
+
+
+@pytest.mark.parametrize(("reply", "usd"), [(failed(400), 0.0), (cut_after(1), WORST)], ids=["refused", "cut"])
+def test_a_call_without_an_answer_is_recorded_as_what_it_can_have_cost(place, reply, usd):
+    place.server.will(reply)
+    place.proposer(max_usd=1.0, max_tokens=MAX_TOKENS).propose(place.history())
+    assert (place.calls[1].usd, place.calls[1].answered) == (pytest.approx(usd), usd == 0)
 
 
 @pytest.mark.parametrize("pieces", [0, 3])
@@ -122,23 +167,24 @@ def test_what_ctrl_c_cuts_off_is_accounted_for(place):
 
 def test_held_dollars_count_until_they_are_settled():
     budget = Budget(1.0)
-    first, second = budget.reserve(0.4), budget.reserve(0.4)
+    first, second = (budget.reserve("a model", Usage(), 0.4) for _ in range(2))
     with pytest.raises(Exhausted):
-        budget.reserve(0.3)
-    first.usd = 0.1
+        budget.reserve("a model", Usage(), 0.3)
+    first.cost(Usage(), 0.1)
     budget.settle(first)
-    assert budget.reserve(0.3).usd == 0.3
+    assert budget.reserve("a model", Usage(), 0.3).usd == 0.3
+    budget.settle(second)
     budget.settle(second)
     assert budget.spent == pytest.approx(0.5)
 
 
 def test_a_call_that_raises_keeps_its_worst_case():
     budget = Budget(1.0)
-    with pytest.raises(KeyError), budget.hold(0.6):
+    with pytest.raises(KeyError), budget.hold("a model", Usage(), 0.6):
         raise KeyError
     assert budget.spent == 0.6
     with pytest.raises(Exhausted):
-        budget.reserve(0.5)
+        budget.reserve("a model", Usage(), 0.5)
 
 
 def test_an_answer_costs_what_it_says_it_took(place):

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from harness.candidate import KernelSpec, Status, identify
+from harness.costs import Meter, Part
 from harness.propose.claude.event import Kind
 from harness.settings import DEFAULT_IO
 from tests.harness.claude.messages_server import streamed, text, thinking, tool
@@ -73,6 +74,20 @@ def test_a_candidate_knows_what_it_took(place):
     spent = proposer.spent(proposer.propose(place.history()))
     assert (spent.model, spent.input, spent.cached, spent.output) == ("claude-opus-5-5", 2240, 2000, 100)
     assert spent.usd == pytest.approx(2 * USD) and place.events == []
+
+
+def test_the_time_that_the_model_takes_is_not_the_harness(place):
+    now = [0.0]
+
+    def slowly(request):
+        now.append(7.0)
+        return streamed(tool("propose_kernel", KERNEL))(request)
+
+    place.server.will(slowly)
+    meter = Meter(lambda: now[-1])
+    with meter.counting():
+        place.proposer().propose(place.history())
+    assert meter.seconds()[Part.WAITING] == sum(meter.seconds().values()) == 7
 
 
 def test_the_stable_part_of_the_prompt_comes_first_is_cached_and_stays(place):
