@@ -1,24 +1,47 @@
 """A whole search with a model that is scripted: real children, a real judge, the real SDK."""
 
+import dataclasses
 import json
+import os
 import signal
+import subprocess
+import sys
 import threading
+import time
 
 import pytest
 
 from harness.candidate import Status
-from harness.ledger import load_rows
+from harness.ledger import encode, load_rows
 from harness.loop import search
 from harness.propose.claude.event import Kind
 from harness.propose.claude.settings import ClaudeSettings
 from harness.propose.settings import ProposerSettings
 from harness.run_folder import RunFolder
+from harness.sandbox import environment
 from harness.settings import SearchSettings
-from tests.harness.claude.messages_server import failed, streamed, tool
+from tests.harness.claude.messages_server import failed, raw, streamed, tool
 from tests.harness.claude.place import KERNEL, USD, last_results
 from tests.harness.variants import BAD, FAST
 
 SUPPORTS = [{"name": "BITS", "values": [2, 4, 8]}]
+# A search in another process; its argument holds the fields of SearchSettings.
+SCRIPT = """
+import json, sys
+from pathlib import Path
+from harness.loop import search
+from harness.propose.claude.settings import ClaudeSettings
+from harness.propose.settings import ProposerSettings
+from harness.settings import SearchSettings
+from tests.harness.short_runs import shorten
+shorten(setattr)
+given = json.loads(sys.argv[1])
+model = ClaudeSettings(**given.pop("proposer")["claude"])
+paths = {name: Path(given.pop(name)) for name in ("run", "packed", "kernels", "cache", "golden")}
+search(SearchSettings(**paths, **given, proposer=ProposerSettings("claude", model)))
+"""
+MAX_TOKENS = 1000
+WORST = (5 * 1050 + 20 * MAX_TOKENS) / 1e6  # of one call: 1000 tokens counted, 5 % of margin
 
 
 def proposed(name, body, **changes):
@@ -29,7 +52,8 @@ def proposed(name, body, **changes):
 @pytest.fixture
 def settings(tmp_path, packed, golden, cache, kernels, short, server):
     def make(**changes):
-        model = ClaudeSettings("claude-opus-5-5", base_url=server.url, patience_s=20.0)
+        capped = {"max_usd": 10.0, "max_tokens": MAX_TOKENS}
+        model = ClaudeSettings("claude-opus-5-5", base_url=server.url, patience_s=20.0, **capped)
         common = {"ops": ("qmatvec",), "proposer": ProposerSettings("claude", model), "timeout_s": 20.0}
         return SearchSettings(tmp_path / "run", packed, kernels, cache, golden, **common | changes)
 
@@ -81,3 +105,40 @@ def test_what_a_search_cost_is_in_its_ledger_and_its_events_up_to_ctrl_c(setting
     # A search that goes on counts what was spent before.
     again = RunFolder(settings(candidates=2, resume=True))
     assert again.model_use(load_rows(again.ledger)) == took
+
+
+def test_kill_9_in_the_middle_of_an_answer_and_failed_ones_leave_every_count_right(settings, server):
+    """A candidate; an answer that is none; a server that fails once; a question, and the answer that never ends."""
+    question = streamed(tool("read_ledger", {"op": "", "status": "", "last": 1}))
+    server.will(
+        proposed("first", FAST), raw(b"<html>no</html>"), failed(500, retry_after="1"), question, server.stall()
+    )
+    given = settings(candidates=9, minutes=10.0)
+    process = subprocess.Popen(
+        [sys.executable, "-c", SCRIPT, json.dumps(dataclasses.asdict(given), default=str)],
+        env=environment() | {"ANTHROPIC_API_KEY": os.environ["ANTHROPIC_API_KEY"]},
+    )
+    while len(server.asked) < 5:
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.kill()
+    process.wait()
+    run = given.run
+    before = load_rows(run / "ledger.tsv")
+    assert [row.proposer for row in before] == ["seed", "claude", "mutate"]
+
+    server.will(proposed("second", BAD["does_not_compile"]))
+    summary = search(settings(candidates=1, resume=True))
+    rows = load_rows(run / "ledger.tsv")
+    assert list(map(encode, rows[:3])) == list(map(encode, before))
+    assert [row.proposer for row in rows[3:]] == ["claude"] and summary.evaluated == 3
+    took = summary.language_model
+    assert (took.calls, took.input_tokens, took.cached_tokens, took.output_tokens) == (6, 3 * 1120, 3 * 1000, 3 * 50)
+    assert took.usd == pytest.approx(3 * USD + 2 * WORST)
+    events = [json.loads(line) for line in (run / "events.jsonl").read_text().splitlines()]
+    assert [event["kind"] for event in events] == [Kind.CUT, Kind.UNUSED]
+    assert [event["usd"] for event in events] == pytest.approx([WORST, USD + WORST])
+    # Whoever resumes it again finds nothing that was forgotten, and nothing twice.
+    again = RunFolder(settings(resume=True))
+    again.account(rows)
+    assert again.model_use(rows) == took
