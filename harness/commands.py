@@ -229,7 +229,7 @@ def search(arguments: Namespace, config: Config) -> Result:
         if (settings.run / "ledger.tsv").exists():
             write_report(settings.run)
         raise
-    chart, table = write_report(settings.run, summary.speedup)
+    chart, table = write_report(settings.run, summary.speedup, summary.models)
     print_summary(summary, chart)
     refuted = summary.confirmed.refuted if summary.confirmed else ""
     failed = f"what was found is not there in fresh processes: {refuted}" if refuted else ""

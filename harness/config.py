@@ -43,7 +43,7 @@ class Proposer:
     """A file of conf/proposer: None for what the chosen one has no use for."""
 
     name: str = ""
-    model: str | None = None
+    model: Any = None  # a name, or a list of names
     base_url: str | None = None
     paper: str | None = None
     max_usd: float | None = None

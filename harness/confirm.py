@@ -13,6 +13,7 @@ from harness.candidate import DECODE, Candidate, Speedup
 from harness.confirmation import Arms, Samples
 from harness.contest import ContestPlan
 from harness.costs import Costs
+from harness.credit import Credit
 from harness.judge import Judge
 from harness.measure import EnginePlan
 from harness.model_use import ModelUse
@@ -102,7 +103,7 @@ class Summary:
         confirmation, or could not measure.
     unmeasured: candidates that are right and clean and wait for a machine that can time them.
     costs: where its time went (`harness.costs`). noise: the A/A runs (`harness.aa`).
-    language_model: what was taken of it, `ModelUse()` where none was asked.
+    language_model: what was taken of it, `ModelUse()` where none was asked; models: what each has earned.
     next: the command that goes on with the search, and where; '' when it is complete.
     """
 
@@ -120,6 +121,7 @@ class Summary:
     costs: Costs = field(default_factory=Costs)
     noise: Sequence[Mapping[str, Any]] = ()
     language_model: ModelUse = field(default_factory=ModelUse)
+    models: Sequence[Credit] = ()
 
     def to_json(self) -> dict[str, Any]:
         """The summary as JSON types; cost_usd and usd_per_percent: dollars, in all and for each confirmed 1 %."""

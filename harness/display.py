@@ -155,6 +155,8 @@ def print_summary(summary: Summary, chart: Path | None) -> None:
         out.print(line, soft_wrap=True)
     if summary.language_model:
         out.print(f"language model: {summary.language_model.text(summary.speedup)}", soft_wrap=True)
+    for credit in summary.models if len(summary.models) > 1 else ():
+        out.print(credit.line(), markup=False, soft_wrap=True)
     for line in left(summary):
         out.print(line, soft_wrap=True)
     out.print(f"record: {summary.run}" + (f"   chart: {chart}" if chart else ""), soft_wrap=True)

@@ -77,6 +77,8 @@ def search(settings: SearchSettings, observer: Observer | None = None) -> Summar
         summary = replace(summary, costs=costs, noise=judge.watch.to_json())
     run.account(ledger.rows)
     summary = replace(summary, language_model=run.model_use(ledger.rows))  # with what the proposer let go of at its end
+    gains = {op: speedup.value for op, speedup in confirmed.ops.items()} if confirmed else {}
+    summary = replace(summary, models=run.credited(ledger.rows, gains))
     if confirmed is not None and confirmed.samples is not None:
         run.write(CONFIRMATION, asdict(confirmed.samples))
     run.write("summary.json", summary.to_json())

@@ -11,6 +11,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from baseline.errors import UsageError
 from harness.candidate import MEASURED, Status
+from harness.credit import Credit
 from harness.events import load_events
 from harness.ledger import Row, latest, load_rows, unmeasured
 from harness.model_use import model_use
@@ -49,11 +50,11 @@ def points(rows: Sequence[Row]) -> list[Point]:
     return made
 
 
-def write_report(run: Path, speedup: float | None = None) -> tuple[Path | None, Path]:
+def write_report(run: Path, speedup: float | None = None, models: Sequence[Credit] = ()) -> tuple[Path | None, Path]:
     """Write `progress.png` and `kept.md` into a run folder. UsageError when it holds no ledger.
 
-    `speedup`: the confirmed one, None where there is none. No chart (None) where candidates wait to be timed and none
-    was: it would have nothing to show.
+    `speedup`: the confirmed one, None where there is none. `models`: what each language model has earned. No chart
+    (None) where candidates wait to be timed and none was: it would have nothing to show.
     """
     rows = load_rows(run / "ledger.tsv")
     if not rows:
@@ -61,7 +62,7 @@ def write_report(run: Path, speedup: float | None = None) -> tuple[Path | None, 
     chart, table = run / "progress.png", run / "kept.md"
     made = points(rows)
     waiting = len(unmeasured(rows))
-    table.write_text("\n".join([kept_table(made), *_notes(run, rows, speedup)]))
+    table.write_text("\n".join([kept_table(made), *_notes(run, rows, speedup, models)]))
     if waiting and not any(point.row.status in MEASURED for point in made):
         chart.unlink(missing_ok=True)
         return None, table
@@ -69,12 +70,14 @@ def write_report(run: Path, speedup: float | None = None) -> tuple[Path | None, 
     return chart, table
 
 
-def _notes(run: Path, rows: Sequence[Row], speedup: float | None) -> Iterator[str]:
+def _notes(run: Path, rows: Sequence[Row], speedup: float | None, models: Sequence[Credit]) -> Iterator[str]:
     """What is said below the table: what is left to time, and what was taken of a language model."""
     if waiting := len(unmeasured(rows)):
         yield f"Right and clean, and not measured yet: {waiting}.\n"
     if took := model_use(rows, load_events(run / "events.jsonl")):
         yield f"Taken of a language model: {took.text(speedup)}.\n"
+    if len(models) > 1:
+        yield "".join(f"- {credit.line()}\n" for credit in models)
 
 
 def draw(made: Sequence[Point], path: Path) -> None:

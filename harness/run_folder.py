@@ -16,6 +16,7 @@ from harness import strict_json
 from harness.built_with import built_with
 from harness.calls import Calls, unaccounted
 from harness.candidate import Candidate, load_record
+from harness.credit import Credit, credited
 from harness.events import Events
 from harness.isolation import layers
 from harness.judge import Verdict
@@ -57,8 +58,12 @@ def recorded_overrides(run: Path) -> list[str]:
 
 def _of_proposer(began: Mapping[str, Any]) -> list[str]:
     own = began["claude"] or {name: began[name] for name in ("folder", "patience_s", "record") if began[name]}
-    values = {name: "null" if value is None else value for name, value in own.items()}
-    return [f"proposer={began['name']}", *(f"proposer.{name}={value}" for name, value in values.items())]
+    return [f"proposer={began['name']}", *(f"proposer.{name}={_override(value)}" for name, value in own.items())]
+
+
+def _override(value: Any) -> Any:
+    """A value as it stands on the command line."""
+    return "null" if value is None else f"[{','.join(value)}]" if isinstance(value, list) else value
 
 
 def _same_search(path: Path, now: Mapping[str, Any]) -> None:
@@ -144,6 +149,10 @@ class RunFolder:
     def model_use(self, rows: Sequence[Row]) -> ModelUse:
         """What this search took of a language model: its candidates (`rows`), and its events."""
         return replace(model_use(rows, self.events.read()), calls=len(self.calls.read()))
+
+    def credited(self, rows: Sequence[Row], confirmed: Mapping[str, float]) -> list[Credit]:
+        """What each model has earned: see `harness.credit`."""
+        return credited(rows, [*self.events.read()], self.calls.read(), confirmed)
 
     def account(self, rows: Sequence[Row]) -> None:
         """Records as events what calls of a model took that neither a candidate (`rows`) nor an event tells of."""

@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass, field
 
 FIRST = 0.3  # log speed-up that is expected of a kind that was never tried: every kind gets its turn
+FAILED = math.log(0.5)  # what a candidate that does not build, or is wrong, counts for
 WIDTH = 0.3  # log speed-ups: how far from its mean a kind that was tried once may still be
 
 

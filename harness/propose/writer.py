@@ -12,7 +12,7 @@ from baseline.variant import METAL
 from harness.candidate import ENGINE_PARTS, LAYOUT, Candidate, Status
 from harness.ledger import Row
 from harness.propose import rewrites
-from harness.propose.bandit import Bandit
+from harness.propose.bandit import FAILED, Bandit
 from harness.propose.base import History
 from harness.propose.layouts import TRAITS, new_layouts
 from harness.propose.moves import VARIANT, Move
@@ -21,7 +21,6 @@ from harness.study import objective
 
 TUNING = "tuning"  # what is done in place of a rewrite: another value of a tunable
 WHOLE, RECOMBINED, UNDONE = "whole", "recombined", "without "
-FAILED = math.log(0.5)  # what a kernel that does not build, or is wrong, counts for
 _NUMBER = re.compile(r"_\d+\Z")
 
 

@@ -19,23 +19,33 @@ class Batch:
     """Calls that are out together. What each may cost is held until its answer is here."""
 
     def __init__(self, client: Client, requests: Sequence[Request]) -> None:
-        """Sends as many of `requests`, from the first, as the budget has room for. `Unanswered` when none was sent."""
-        self._client = client
+        self._client, self._requests = client, requests
         self._holds: list[Hold] = []
+
+    def send(self) -> None:
+        """Sends as many of the requests, from the first, as there is money for. `Unanswered` when none was sent."""
         try:
-            self._reserve(requests)
+            self._reserve()
         except KeyboardInterrupt:  # nothing was sent
             self._settle(free=True)
             raise
-        calls = [{"custom_id": _name(n), "params": dict(requests[n])} for n in range(len(self._holds))]
+        calls = [{"custom_id": _name(n), "params": dict(self._requests[n])} for n in range(len(self._holds))]
         try:
-            self._id = client.sdk.messages.batches.create(requests=calls).id  # type: ignore[arg-type]
+            self._id = self._client.sdk.messages.batches.create(requests=calls).id  # type: ignore[arg-type]
         except FAULTS as error:
-            usd = self._settle(free=isinstance(error, anthropic.APIStatusError))
-            raise Unanswered(Kind.ERROR, f"the batch was not taken: {one_line(error)}", usd) from error
+            self._settle(free=isinstance(error, anthropic.APIStatusError))
+            raise Unanswered(Kind.ERROR, f"the batch was not taken: {one_line(error)}", shares=self.shares) from error
         except KeyboardInterrupt:  # the server may have taken it, and nobody knows its name
             self._settle(free=False)
             raise
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """Dollars that the calls of each model count as: the most, where nobody knows."""
+        shares = dict.fromkeys((str(request["model"]) for request in self._requests), 0.0)
+        for hold in self._holds:
+            shares[hold.model] += hold.usd
+        return shares
 
     def __len__(self) -> int:
         """How many calls are out."""
@@ -54,20 +64,20 @@ class Batch:
             raise Unanswered(Kind.ERROR, f"batch {self._id}: {one_line(error)}") from error
         return [self._answer(told, number, hold) for number, hold in enumerate(self._holds)]
 
-    def cancel(self) -> float:
-        """Has the server stop. Dollars that count as spent: the most, for nobody will hear what the calls cost."""
+    def cancel(self) -> None:
+        """Has the server stop. The calls count as the most that they can cost: nobody will hear what they did."""
         with suppress(*FAULTS):  # it ends by itself, a day later at most
             self._client.sdk.messages.batches.cancel(self._id)
-        return self._settle(free=False)
+        self._settle(free=False)
 
-    def _reserve(self, requests: Sequence[Request]) -> None:
+    def _reserve(self) -> None:
         """Holds for as many requests, from the first, as there is room for. `Unanswered` when there is for none."""
-        for request in requests:
+        for request in self._requests:
             try:
                 self._holds.append(self._client.budget.reserve(*self._client.most(request)))
             except Exhausted as error:
                 if not self._holds:
-                    raise Unanswered(Kind.BUDGET, str(error)) from error
+                    raise Unanswered(Kind.BUDGET, str(error), shares={request["model"]: 0.0}) from error
                 break
 
     def _answer(
@@ -82,20 +92,19 @@ class Batch:
                 hold.cost(Usage(), 0.0)
                 return Unanswered(Kind.ERROR, f"batch {self._id}: call {number} {result.result.type}")
             message = sound(result.result.message)
-            hold.cost(usage_of(message), self._client.price.usd(usage_of(message)))
+            hold.cost(usage_of(message), self._client.prices[hold.model].usd(usage_of(message)))
             return Answer(message, hold.usage, hold.usd)
         except NONSENSE as error:
             return Unanswered(Kind.MALFORMED, f"not an answer: {one_line(error)}", hold.usd)
         finally:
             self._client.budget.settle(hold)
 
-    def _settle(self, free: bool) -> float:
-        """Ends all that is held, `free` where nothing is charged. Dollars that count as spent."""
+    def _settle(self, free: bool) -> None:
+        """Ends all that is held, `free` where nothing is charged."""
         for hold in self._holds:
             if free:
                 hold.cost(Usage(), 0.0)
             self._client.budget.settle(hold)
-        return sum(hold.usd for hold in self._holds)
 
 
 def _name(number: int) -> str:

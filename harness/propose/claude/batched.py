@@ -29,35 +29,31 @@ class BatchedClaude(Claude):
 
     def close(self) -> None:
         """See `Claude`. A batch that is out is cancelled."""
-        model = self._client.settings.model
         if self._batch is not None:
-            usd = self._batch.cancel()
-            self._record(Event(Kind.UNUSED, "a batch was out when the search ended", Usage(), usd, model))
+            self._batch.cancel()
+            self._cancelled(self._batch, "a batch was out when the search ended")
             self._batch = None
-        for _, answer in self._answered:
+        for conversation, answer in self._answered:
             if isinstance(answer, Answer):
-                self._unused("an answer was not read when the search ended", Spent(model, answer.usage, answer.usd))
+                spent = Spent(conversation.spent.model, answer.usage, answer.usd)
+                self._unused("an answer was not read when the search ended", spent)
         super().close()
 
     def _resting(self) -> bool:
         """An exhausted budget ends the asking; what is out is paid for, and read."""
         unread = self._batch is not None or bool(self._answered)
-        return self._rest > 0 or (self._over and not unread)
+        return self._rest > 0 or (not self._mix and not unread)
 
     def _attempt(self, history: History) -> Candidate | None:
         """The next candidate of a batch that is back; None while it is out. Sends the next one when all is read."""
-        before = self._client.budget.spent
         try:
             self._collect()
             while self._answered:
                 if (candidate := self._read(*self._answered.pop(0), history)) is not None:
                     self._failures, self._waited_s = 0, 0.0
                     return candidate
-            if self._batch is None and not self._over:
+            if self._batch is None and self._mix:
                 self._send(history)
-        except KeyboardInterrupt:
-            self._interrupted(before)
-            raise
         except Unanswered as failure:
             self._failed(failure)
         return None
@@ -75,12 +71,10 @@ class BatchedClaude(Claude):
         sleep(pause_s)
         self._waited_s += pause_s
 
-    def _interrupted(self, before: float) -> None:
-        """Records what Ctrl-C has cost beyond what was spent `before`: a batch that was being sent. One that is out is
-        recorded when it is cancelled."""
-        if self._batch is None and not self._answered:
-            usd, model = self._client.budget.spent - before, self._client.settings.model
-            self._record(Event(Kind.UNUSED, "Ctrl-C while a batch was sent", Usage(), usd, model))
+    def _cancelled(self, batch: Batch, reason: str) -> None:
+        """Records what the calls of each model count as."""
+        for model, usd in batch.shares.items():
+            self._record(Event(Kind.UNUSED, reason, Usage(), usd, model))
 
     @spent_on(Part.WAITING)
     def _collect(self) -> None:
@@ -104,10 +98,18 @@ class BatchedClaude(Claude):
         return candidate
 
     def _send(self, history: History) -> None:
-        going = self._repairs[:SIZE]
-        new = SIZE - len(going)
-        asked = [*going, *(self._begin(history, number, new) for number in range(1, new + 1))]
-        with spent_on(Part.WAITING):
-            self._batch = Batch(self._client, [self.request(conversation) for conversation in asked])
-        self._out = asked[: len(self._batch)]
+        """Sends what goes on, and new conversations, each with the model that promises most beside the others."""
+        asked = [conversation for conversation in self._repairs if conversation.spent.model in self._mix][:SIZE]
+        new = SIZE - len(asked)
+        for number in range(1, new + 1):
+            model = self._mix.choose(history.rows, [conversation.spent.model for conversation in asked])
+            asked.append(self._begin(history, model, number, new))
+        batch = Batch(self._client, [self.request(conversation) for conversation in asked])
+        try:
+            with spent_on(Part.WAITING):
+                batch.send()
+        except KeyboardInterrupt:
+            self._cancelled(batch, "Ctrl-C while a batch was sent")
+            raise
+        self._batch, self._out = batch, asked[: len(batch)]
         self._repairs = [conversation for conversation in self._repairs if conversation not in self._out]

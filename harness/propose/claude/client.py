@@ -48,8 +48,8 @@ class Busy(Exception):
 class Client:
     """The SDK, with our own patience and purse in place of its retries."""
 
-    def __init__(self, settings: ClaudeSettings, key: str, price: Price, budget: Budget) -> None:
-        self.settings, self.price, self.budget = settings, price, budget
+    def __init__(self, settings: ClaudeSettings, key: str, prices: Mapping[str, Price], budget: Budget) -> None:
+        self.settings, self.prices, self.budget = settings, prices, budget
         patience_s = settings.patience_s
         timeout = httpx2.Timeout(patience_s, connect=min(patience_s, 10.0))
         http = anthropic.DefaultHttpxClient(timeout=timeout, event_hooks={"response": [listen(patience_s)]})
@@ -80,7 +80,7 @@ class Client:
     def most(self, request: Request) -> tuple[str, Usage, float]:
         """The model that a request is for, and the most that it can take: tokens and dollars."""
         usage = Usage(input=self._count(request), output=int(request["max_tokens"]))
-        return request["model"], usage, self.price.worst(usage.input, usage.output)
+        return request["model"], usage, self.prices[request["model"]].worst(usage.input, usage.output)
 
     def _count(self, request: Request) -> int:
         """The request's tokens as the server counts them. Its bytes, which are more, where it does not, and where
@@ -102,7 +102,7 @@ class Client:
                     failure.usd = hold.usd
                     raise
                 usage = usage_of(message)
-                hold.cost(usage, self.price.usd(usage))
+                hold.cost(usage, self.prices[hold.model].usd(usage))
         except Exhausted as error:
             raise Unanswered(Kind.BUDGET, str(error)) from error
         return Answer(message, usage, hold.usd)

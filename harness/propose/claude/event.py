@@ -1,6 +1,6 @@
 """What happens beside the candidates: calls that brought none, and what was spent."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -37,11 +37,12 @@ Record = Callable[[Event], None]
 
 
 class Unanswered(Exception):
-    """A call that brought no proposal: its kind, why in one line, and what it may have cost at most."""
+    """A call that brought no proposal: its kind, why in one line, and what it may have cost at most. shares: of several
+    calls at once, what each model's may have cost."""
 
-    def __init__(self, kind: Kind, reason: str, usd: float = 0.0) -> None:
+    def __init__(self, kind: Kind, reason: str, usd: float = 0.0, shares: Mapping[str, float] | None = None) -> None:
         super().__init__(f"{kind}: {reason}")
-        self.kind, self.reason, self.usd = kind, reason, usd
+        self.kind, self.reason, self.usd, self.shares = kind, reason, usd, shares or {}
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from harness.propose.claude.maker import Maker
 from harness.propose.claude.price import load_price
 from harness.propose.claude.prompt import Knowledge, Refuted
 from harness.propose.claude.reading import Reading
-from harness.propose.claude.settings import ClaudeSettings, api_key, price_of, price_table
+from harness.propose.claude.settings import ClaudeSettings, api_key, price_table, prices_of
 from harness.shelf import Shelf
 
 if TYPE_CHECKING:
@@ -42,14 +42,14 @@ class Search:
 
 def make_claude(settings: ClaudeSettings, search: Search, instead: Proposer, record: Record) -> "Claude":
     """The proposer. UsageError, in one line, when the SDK, the key or the price of a capped model is missing."""
-    key, price = api_key(), price_of(settings)
+    key, prices = api_key(), prices_of(settings)
     from harness.propose.claude.batched import BatchedClaude
     from harness.propose.claude.client import Client
     from harness.propose.claude.proposer import Claude
 
     kind, shelf = BatchedClaude if settings.batch else Claude, search.shelf
     return kind(
-        client=Client(settings, key, price, _budget(settings, search)),
+        client=Client(settings, key, prices, _budget(settings, search)),
         known=Knowledge(shelf.kernels, shelf.target, search.parts, search.limits, search.refuted, settings.paper),
         shelf=shelf,
         maker=Maker(shelf, search.parts),

@@ -15,6 +15,7 @@ from harness.propose.claude.client import Answer, Client, Request
 from harness.propose.claude.conversation import Conversation
 from harness.propose.claude.event import Event, Kind, Record, Spent, Unanswered
 from harness.propose.claude.maker import Maker, Refused
+from harness.propose.claude.mix import Mix
 from harness.propose.claude.outcome import REPAIRABLE, outcome
 from harness.propose.claude.price import Usage
 from harness.propose.claude.prompt import Knowledge
@@ -47,7 +48,8 @@ class Claude(Proposer):
         self._open: dict[str, Conversation] = {}  # by the candidate that is being judged
         self._repairs: list[Conversation] = []  # whose rejected candidate goes back to the model
         self._spent: dict[str, Spent] = {}
-        self._failures, self._rest, self._over = 0, 0, False
+        self._mix = Mix(client.settings.models)
+        self._failures, self._rest = 0, 0
 
     def propose(self, history: History) -> Candidate | None:
         """See `Proposer`."""
@@ -101,14 +103,14 @@ class Claude(Proposer):
 
     def _resting(self) -> bool:
         """Whether the model is not to be asked now."""
-        return self._over or self._rest > 0
+        return not self._mix or self._rest > 0
 
     def _idle(self) -> None:
         """Neither has a candidate: the model is asked again at once, a few times."""
 
     def _attempt(self, history: History) -> Candidate | None:
         """A candidate from the model; None, and an event, when there is none."""
-        conversation = self._repairs.pop(0) if self._repairs else self._begin(history)
+        conversation = self._next(history)
         before = self._client.budget.spent - conversation.spent.usd
         try:
             candidate = self._converse(conversation, history)
@@ -117,17 +119,25 @@ class Claude(Proposer):
             return None
         except KeyboardInterrupt:
             usage, usd = conversation.take().usage, self._client.budget.spent - before
-            self._record(Event(Kind.UNUSED, "Ctrl-C", usage, usd, self._client.settings.model))
+            self._record(Event(Kind.UNUSED, "Ctrl-C", usage, usd, conversation.spent.model))
             raise
         self._failures = 0
         return candidate
 
-    def _begin(self, history: History, number: int = 1, among: int = 1) -> Conversation:
+    def _next(self, history: History) -> Conversation:
+        """What goes on, or else a new conversation with the model that promises most."""
+        for conversation in self._repairs:
+            if conversation.spent.model in self._mix:
+                self._repairs.remove(conversation)
+                return conversation
+        return self._begin(history, self._mix.choose(history.rows))
+
+    def _begin(self, history: History, model: str, number: int = 1, among: int = 1) -> Conversation:
         """A new conversation; `number`, `among`: which of how many that begin together."""
         blocks = prompt.stable(self._known)
         blocks += prompt.changing(history, self._shelf, self._known, self._known.refuted())
         first = {"role": "user", "content": [*blocks, prompt.ask(self._known, number, among)]}
-        return Conversation([first], self._client.settings.repairs, Spent(self._client.settings.model))
+        return Conversation([first], self._client.settings.repairs, Spent(model))
 
     def _converse(self, conversation: Conversation, history: History) -> Candidate:
         """Asks until a proposal holds. `Unanswered` when none does in so many calls."""
@@ -140,7 +150,7 @@ class Claude(Proposer):
     def request(self, conversation: Conversation) -> Request:
         """A call of the Messages API. No tool is forced: models that think refuse that."""
         return {
-            "model": self._client.settings.model,
+            "model": conversation.spent.model,
             "max_tokens": self._client.settings.max_tokens,
             "system": prompt.system(),
             "tools": tools.schemas(self._known.parts),
@@ -160,7 +170,7 @@ class Claude(Proposer):
             self._open[candidate.id] = conversation
             return candidate
         if not calls:
-            self._note(Kind.MALFORMED, "an answer without a tool call")
+            self._note(conversation, Kind.MALFORMED, "an answer without a tool call")
         conversation.say(*([] if calls else [prompt.text(NO_CALL)]))
         return None
 
@@ -176,19 +186,19 @@ class Claude(Proposer):
             conversation.result(call, str(error), error=True)
             return None
         except Repetition as error:
-            self._note(Kind.REPEATED, str(error))
+            self._note(conversation, Kind.REPEATED, str(error))
             conversation.object(call, str(error))
             return None
         except (ValueError, Refused) as error:
-            self._note(Kind.MALFORMED, str(error))
+            self._note(conversation, Kind.MALFORMED, str(error))
             conversation.result(call, str(error), error=True)
             return None
         self._spent[candidate.id] = conversation.propose(call)
         return candidate
 
-    def _note(self, kind: Kind, reason: str) -> None:
+    def _note(self, conversation: Conversation, kind: Kind, reason: str) -> None:
         """An answer that will not do. Its cost is the candidate's that comes of it, or of the event that ends it."""
-        self._record(Event(kind, reason, Usage(), 0.0, self._client.settings.model))
+        self._record(Event(kind, reason, Usage(), 0.0, conversation.spent.model))
 
     def _unused(self, reason: str, spent: Spent) -> None:
         if spent:
@@ -196,12 +206,16 @@ class Claude(Proposer):
 
     def _failed(self, failure: Unanswered, conversation: Conversation | None = None) -> None:
         """Records what went wrong, with all that was spent on a conversation that ends with it."""
-        model = self._client.settings.model
-        spent = conversation.take() if conversation else Spent(model)
-        self._record(Event(failure.kind, failure.reason, spent.usage, spent.usd + failure.usd, model))
+        spent = conversation.take() if conversation else Spent(", ".join(self._client.settings.models))
+        shares = failure.shares or {spent.model: failure.usd}
+        for model, usd in shares.items():
+            self._record(Event(failure.kind, failure.reason, spent.usage, spent.usd + usd, model))
+            if failure.kind is Kind.BUDGET:
+                self._mix.drop(model)
+        if conversation:
+            self._mix.failed(spent.model)
         if conversation and failure.kind in PASSING and len(conversation.turns) > 1:
             self._repairs.append(conversation)
-        self._over = self._over or failure.kind is Kind.BUDGET
         self._failures += 1
         if self._failures >= FAILURES:
             self._rest = REST

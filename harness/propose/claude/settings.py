@@ -3,6 +3,7 @@
 import importlib.util
 import math
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +22,7 @@ TYPICAL = Usage(input=1_000, cache_write=10_000, cache_read=45_000, output=14_00
 class ClaudeSettings:
     """The fields of conf/proposer/claude.yaml, which says what each means. Raises UsageError for one out of range."""
 
-    model: str
+    model: str | Sequence[str]
     base_url: str | None = None
     paper: Path | None = None
     max_usd: float | None = None
@@ -31,8 +32,10 @@ class ClaudeSettings:
     batch: bool = False
 
     def __post_init__(self) -> None:
-        if not self.model:
-            raise UsageError("proposer.model must name a model")
+        if not all(self.models) or not self.models:
+            raise UsageError("proposer.model must name a model, or several as [a,b]")
+        if len({*self.models}) < len(self.models):
+            raise UsageError(f"proposer.model names one twice: {', '.join(self.models)}")
         if self.max_usd is not None and not self.max_usd > 0:
             raise UsageError(f"proposer.max_usd must be more than 0, got {self.max_usd}")
         if self.max_tokens < 1:
@@ -44,35 +47,44 @@ class ClaudeSettings:
         if self.paper is not None and not self.paper.is_file():
             raise UsageError(f"proposer.paper={self.paper}: there is no such file")
 
+    @property
+    def models(self) -> tuple[str, ...]:
+        """All that may be asked."""
+        return (self.model,) if isinstance(self.model, str) else tuple(self.model)
+
 
 def price_table() -> Path:
     """Where prices are."""
     return data_folder("conf") / "prices.yaml"
 
 
-def price_of(settings: ClaudeSettings) -> Price:
-    """What the model costs. UsageError when it has no price and is to keep to a cap."""
+def prices_of(settings: ClaudeSettings) -> dict[str, Price]:
+    """What each model costs. UsageError when one has no price and they are to keep to a cap."""
     table = price_table()
-    price = load_price(table, settings.model, settings.batch)
-    if settings.max_usd is not None and not price.known:
-        raise UsageError(f"proposer.max_usd: {settings.model} has no price in {table}; enter one, or set no cap")
-    return price
+    prices = {model: load_price(table, model, settings.batch) for model in settings.models}
+    without = [model for model, price in prices.items() if not price.known]
+    if settings.max_usd is not None and without:
+        raise UsageError(f"proposer.max_usd: {', '.join(without)} has no price in {table}; enter one, or set no cap")
+    return prices
 
 
 def estimate(settings: ClaudeSettings, candidates: int) -> float:
-    """Dollars that so many candidates will likely cost, never more than the cap; nan where the model has no price."""
-    likely = candidates * price_of(settings).usd(TYPICAL)
+    """Dollars that so many candidates of the dearest model will likely cost, never more than the cap; nan where a model
+    has no price."""
+    each = [price.usd(TYPICAL) for price in prices_of(settings).values()]
+    likely = math.nan if any(map(math.isnan, each)) else candidates * max(each)
     return likely if settings.max_usd is None else min(likely, settings.max_usd)
 
 
 def forecast(settings: ClaudeSettings, candidates: int | None, minutes: float) -> str:
     """What a search will likely cost, in one line; `candidates`: None where only the time ends it."""
     many = candidates if candidates is not None else round(60 * minutes / EACH_S)
-    usd = estimate(settings, many)
+    usd, names = estimate(settings, many), ", ".join(settings.models)
     if math.isnan(usd):
-        return f"{settings.model} has no price: what {many} candidates will cost is not known"
+        return f"{names} has no price: what {many} candidates will cost is not known"
     cap = f", and no more than ${settings.max_usd:.2f}" if settings.max_usd is not None else ""
-    return f"{settings.model}: about ${usd:.2f} for some {many} candidates{cap}"
+    dearest = " of the dearest" if len(settings.models) > 1 else ""
+    return f"{names}: about ${usd:.2f} for some {many} candidates{dearest}{cap}"
 
 
 def api_key() -> str:
