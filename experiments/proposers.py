@@ -33,10 +33,11 @@ from harness.ledger import Row, load_rows
 from harness.loop import search, seed_candidate
 from harness.models import golden_folder, packed_model
 from harness.paths import BUNDLED, cache_folder, data_folder
+from harness.points import points
 from harness.progress import Silent
 from harness.propose.settings import ProposerSettings
 from harness.recorded import recorded
-from harness.report import BLUE, GREY, ORANGE, points
+from harness.report import BLUE, GREY, ORANGE
 from harness.run_folder import candidate_folder
 from harness.settings import ALL, OPS, SearchSettings, writable
 from harness.shelf import usable_variants

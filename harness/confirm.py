@@ -12,6 +12,7 @@ from harness.cache_state import CacheUses
 from harness.candidate import DECODE, Candidate, Speedup
 from harness.confirmation import Arms, Samples
 from harness.contest import ContestPlan
+from harness.control import Control
 from harness.costs import Costs
 from harness.credit import Credit
 from harness.judge import Judge
@@ -104,6 +105,7 @@ class Summary:
     unmeasured: candidates that are right and clean and wait for a machine that can time them.
     costs: where its time went (`harness.costs`). noise: the A/A runs (`harness.aa`).
     language_model: what was taken of it, `ModelUse()` where none was asked; models: what each has earned.
+    control: what the search is to be held against (`harness.control`).
     next: the command that goes on with the search, and where; '' when it is complete.
     """
 
@@ -122,6 +124,7 @@ class Summary:
     noise: Sequence[Mapping[str, Any]] = ()
     language_model: ModelUse = field(default_factory=ModelUse)
     models: Sequence[Credit] = ()
+    control: Sequence[Control] = ()
 
     def to_json(self) -> dict[str, Any]:
         """The summary as JSON types; cost_usd and usd_per_percent: dollars, in all and for each confirmed 1 %."""
@@ -129,7 +132,8 @@ class Summary:
         dollars = {"cost_usd": took.usd, "usd_per_percent": took.usd_per_percent(self.speedup)}
         tokens = asdict(took) | {"cached_share": took.cached_share}
         confirmed = self.confirmed and self.confirmed.to_json()
-        own = {"run": str(self.run), "confirmed": confirmed, "language_model": tokens}
+        control = [control.to_json() for control in self.control]
+        own = {"run": str(self.run), "confirmed": confirmed, "language_model": tokens, "control": control}
         return {**asdict(self), **own, **dollars}
 
 

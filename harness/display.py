@@ -16,6 +16,7 @@ from harness.aa import SelfContest
 from harness.answer import Answer
 from harness.candidate import Candidate, Speedup, Stage, Status
 from harness.confirm import Summary
+from harness.control import HEADLINE
 from harness.ledger import Row
 from harness.progress import Observer, Silent
 from harness.rerun import Rerun
@@ -151,6 +152,10 @@ def print_summary(summary: Summary, chart: Path | None) -> None:
                 out.print(line)
         for disturbance, blocks in summary.confirmed.disturbed.items():
             out.print(f"{blocks} blocks were measured under {disturbance}, which did not end")
+    if summary.control:
+        out.print(f"{HEADLINE}:", soft_wrap=True)
+        for control in summary.control:
+            out.print(control.line(), soft_wrap=True)
     for line in summary.costs.lines():
         out.print(line, soft_wrap=True)
     if summary.language_model:

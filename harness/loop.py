@@ -14,10 +14,12 @@ from harness import isolation, targets
 from harness.ahead import Ahead, Queue
 from harness.candidate import ENGINE_PARTS, IO, Candidate, Configuration, KernelSpec, Stage, Status, identify
 from harness.confirm import Confirmed, Summary, confirm, headline
+from harness.control import controls, written
 from harness.costs import Costs, Meter
 from harness.judge import Judge
 from harness.layouts import usable_layouts
 from harness.ledger import Ledger, Row, latest, load_rows, unmeasured
+from harness.points import points
 from harness.progress import Observer, Silent
 from harness.propose.base import Proposer
 from harness.propose.claude.event import Spent
@@ -78,7 +80,8 @@ def search(settings: SearchSettings, observer: Observer | None = None) -> Summar
     run.account(ledger.rows)
     summary = replace(summary, language_model=run.model_use(ledger.rows))  # with what the proposer let go of at its end
     gains = {op: speedup.value for op, speedup in confirmed.ops.items()} if confirmed else {}
-    summary = replace(summary, models=run.credited(ledger.rows, gains))
+    control = controls(points(ledger.rows), written(run.path))
+    summary = replace(summary, models=run.credited(ledger.rows, gains), control=control)
     if confirmed is not None and confirmed.samples is not None:
         run.write(CONFIRMATION, asdict(confirmed.samples))
     run.write("summary.json", summary.to_json())

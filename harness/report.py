@@ -1,53 +1,24 @@
 """The record of a search for people: the progress chart and the table of what was kept."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from baseline.errors import UsageError
 from harness.candidate import MEASURED, Status
+from harness.control import HEADLINE, Control, controls, counts, written
 from harness.credit import Credit
 from harness.events import load_events
-from harness.ledger import Row, latest, load_rows, unmeasured
+from harness.ledger import Row, load_rows, unmeasured
 from harness.model_use import model_use
+from harness.points import Point, points
 
 # Okabe and Ito's palette, which colour-blind readers can tell apart; the shapes differ too.
 GREEN, ORANGE, BLUE, PINK, SKY, GREY = "#009E73", "#D55E00", "#0072B2", "#CC79A7", "#56B4E9", "#999999"
 LINE_COLOURS = (BLUE, ORANGE, PINK, SKY)
-
-
-@dataclass(frozen=True)
-class Point:
-    """A candidate on the chart: `speedup` is that of its op over the seed's, nan when it was not measured."""
-
-    number: int
-    row: Row
-    speedup: float
-    best: float  # of this op, after this candidate
-
-
-def points(rows: Sequence[Row]) -> list[Point]:
-    """The candidates of a ledger without the seed, numbered by their rows; one that was measured later comes once.
-
-    A row's speed-up is over the champion of its time, so an op's over the seed is the product of those kept
-    before it with its own.
-    """
-    best: dict[str, float] = {}
-    made = []
-    kept = latest(rows)
-    for number, row in enumerate(rows[1:], start=1):
-        if row not in kept:
-            continue
-        before = best.get(row.op, 1.0)
-        speedup = before * row.speedup if row.status in MEASURED else np.nan
-        best[row.op] = speedup if row.status is Status.KEPT else before
-        made.append(Point(number, row, float(speedup), best[row.op]))
-    return made
 
 
 def write_report(run: Path, speedup: float | None = None, models: Sequence[Credit] = ()) -> tuple[Path | None, Path]:
@@ -62,11 +33,12 @@ def write_report(run: Path, speedup: float | None = None, models: Sequence[Credi
     chart, table = run / "progress.png", run / "kept.md"
     made = points(rows)
     waiting = len(unmeasured(rows))
-    table.write_text("\n".join([kept_table(made), *_notes(run, rows, speedup, models)]))
+    control = controls(made, written(run))
+    table.write_text("\n".join([kept_table(made), *_of_control(control), *_notes(run, rows, speedup, models)]))
     if waiting and not any(point.row.status in MEASURED for point in made):
         chart.unlink(missing_ok=True)
         return None, table
-    draw(made, chart)
+    draw(made, chart, control)
     return chart, table
 
 
@@ -80,14 +52,21 @@ def _notes(run: Path, rows: Sequence[Row], speedup: float | None, models: Sequen
         yield "".join(f"- {credit.line()}\n" for credit in models)
 
 
-def draw(made: Sequence[Point], path: Path) -> None:
-    """The progress chart: candidate number against the speed-up of its op over the plain kernel."""
+def _of_control(control: Sequence[Control]) -> Iterator[str]:
+    if control:
+        yield f"{HEADLINE}:\n"
+        yield "".join(f"- {one.line()}\n" for one in control)
+
+
+def draw(made: Sequence[Point], path: Path, control: Sequence[Control] = ()) -> None:
+    """The progress chart: candidate number against the speed-up of its op over the plain kernel, and dashed what the
+    best of as many proposals would have come to of which none is built upon another."""
     figure = Figure(figsize=(9, 5), dpi=150, layout="constrained")
     axes = figure.add_subplot()
     top = max([p.speedup for p in made if p.speedup == p.speedup], default=1.0)
     low = min([p.speedup for p in made if p.speedup == p.speedup], default=1.0)
     floor = 0.8 * min(low, 1.0)
-    _draw_best(axes, made)
+    _draw_best(axes, made, control)
     _scatter(
         axes,
         [p for p in made if p.speedup == p.speedup and p.row.status is not Status.KEPT],
@@ -131,8 +110,9 @@ def _scatter(axes: Any, made: Sequence[Point], y: float | None, marker: str, col
         )
 
 
-def _draw_best(axes: Any, made: Sequence[Point]) -> None:
-    """The running best of each op that gained anything, as a step line."""
+def _draw_best(axes: Any, made: Sequence[Point], control: Sequence[Control]) -> None:
+    """The running best of each op that gained anything, as a step line, and its control."""
+    best_of = {one.op: one for one in control}
     gained = [op for op in dict.fromkeys(p.row.op for p in made) if any(p.row.op == op and p.best != 1 for p in made)]
     for op, colour in zip(gained, LINE_COLOURS, strict=False):
         numbers, heights = [0], [1.0]
@@ -140,6 +120,11 @@ def _draw_best(axes: Any, made: Sequence[Point]) -> None:
             numbers.append(point.number)
             heights.append(point.best if point.row.op == op else heights[-1])
         axes.step(numbers, heights, where="post", color=colour, linewidth=2, label=f"{op} {heights[-1]:.1f}x")
+        if op in best_of:
+            own = [point.number for point in made if point.row.op == op and counts(point)]
+            axes.step([0, *own], [1.0, *best_of[op].curve], where="post", color=colour, linewidth=1, linestyle="--")
+    if best_of:
+        axes.plot([], [], color=GREY, linewidth=1, linestyle="--", label="best of as many")
 
 
 def _label(axes: Any, kept: Sequence[Point]) -> None:

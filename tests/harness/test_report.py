@@ -13,9 +13,10 @@ from harness.display import print_summary
 from harness.events import Events
 from harness.ledger import HEADER, Row, encode
 from harness.model_use import model_use
+from harness.points import points
 from harness.propose.claude.event import Event, Kind
 from harness.propose.claude.price import Usage
-from harness.report import kept_table, points, write_report
+from harness.report import kept_table, write_report
 from tests.harness.rows import row
 
 NAN = math.nan
@@ -87,7 +88,7 @@ def test_the_table_says_what_a_model_took_and_leaves_the_record_as_it_was(tmp_pa
     torn = events.path.read_bytes() + b'{"kind": "c'  # somebody writes it right now
     events.path.write_bytes(torn)
     _, table = write_report(write(tmp_path, [*ROWS, ASKED]), speedup)
-    assert table.read_text().endswith(f"|\n\nTaken of a language model: {TOOK}{worth}.\n")
+    assert table.read_text().endswith(f"\n\nTaken of a language model: {TOOK}{worth}.\n")
     assert events.path.read_bytes() == torn
 
 
