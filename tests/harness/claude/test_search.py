@@ -11,6 +11,7 @@ import time
 
 import pytest
 
+from harness import targets
 from harness.candidate import Status
 from harness.ledger import encode, load_rows
 from harness.loop import search
@@ -20,6 +21,8 @@ from harness.propose.settings import ProposerSettings
 from harness.run_folder import RunFolder
 from harness.sandbox import environment
 from harness.settings import SearchSettings
+from harness.targets import Emulated, Target
+from tests.harness import metal_variants
 from tests.harness.claude.messages_server import failed, raw, streamed, tool
 from tests.harness.claude.place import KERNEL, USD, last_results
 from tests.harness.variants import BAD, FAST
@@ -82,6 +85,36 @@ def test_from_a_wrong_first_try_through_a_compile_error_to_a_confirmed_win(setti
     assert judged == [1, 2, 3, 4]
     said = [json.dumps(last_results(asked)) for asked in server.asked]
     assert said[0] == "[]" and "off by" in said[1] and "no_such_name" in said[2] and "wrong at check" in said[3]
+
+
+def proposed_metal(name, body):
+    kernel = KERNEL | {"target": "metal", "name": name, "helpers": "", "body": body}
+    kernel |= {"hypothesis": f"{name} instead", "tunables": [{"name": "WIDTH", "values": [4], "when": []}]}
+    kernel |= {"supports": [{"name": "N", "values": [8]}, {"name": "BITS", "values": [4]}]}
+    kernel |= {"launch": {"grid": ["N", "m", 1], "threadgroup": ["WIDTH", 1, 1]}}
+    return streamed(tool("propose_kernel", kernel))
+
+
+def test_from_a_wrong_kernel_through_a_compile_error_and_the_sanitizers_report_to_a_confirmed_win(
+    settings, server, kernels, monkeypatch
+):
+    """In Metal's language, on a machine that measures what the emulator runs."""
+    monkeypatch.setattr(targets, "here", lambda name: Target("metal", (Emulated(),), measures=True))
+    metal_variants.write_contract(kernels)
+    metal_variants.write_variant(kernels, "plain", metal_variants.SLOW)
+    tries = [(name, metal_variants.BAD[name]) for name in ("skips_the_biases", "does_not_compile", "race")]
+    server.will(*(proposed_metal(name, body) for name, body in [*tries, ("once", metal_variants.RIGHT)]))
+    given = settings(target="metal", candidates=4)
+    summary = search(given)
+    rows = load_rows(given.run / "ledger.tsv")[1:]
+    assert [row.status for row in rows] == [Status.WRONG, Status.FAILED_BUILD, Status.UNSAFE, Status.KEPT]
+    assert {row.proposer for row in rows} == {"claude"} and summary.confirmed.ops["qmatvec"].low > 1
+    wrong, broken, raced = (last_results(asked)[0]["content"] for asked in server.asked[1:])
+    assert "off by" in wrong and "no_such_name" in broken
+    # One conversation: the report has the variable, the threads, and the line that the model wrote.
+    assert [len(asked["messages"]) for asked in server.asked] == [1, 3, 5, 7]
+    line = metal_variants.line_of(given.run / "kernels" / "qmatvec" / "metal" / "race.metal", "last[0] = ")
+    assert f"{line}: race: " in raced and "`last`" in raced and "unsafe at check" in raced
 
 
 def ctrl_c(request):
