@@ -84,7 +84,7 @@ def search(settings: SearchSettings, observer: Observer | None = None) -> Summar
     summary = replace(summary, models=run.credited(ledger.rows, gains), control=control)
     if confirmed is not None and confirmed.samples is not None:
         run.write(CONFIRMATION, asdict(confirmed.samples))
-    run.write("summary.json", summary.to_json())
+    run.write("summary.json", {name: found for name, found in summary.to_json().items() if name != "run"})
     return summary
 
 

@@ -28,6 +28,7 @@ from harness.settings import SearchSettings, writable
 
 KERNELS = "kernels"  # the folder of a run that keeps the contracts, and the variants that were written in it
 CONFIRMATION = "confirmation.json"  # the raw samples behind the figures of the summary (`harness.confirmation`)
+FOLDERS = ("run", "packed", "kernels", "cache", "golden")  # of settings: where a machine keeps things
 # What must not change between a search and its resumption: rows of two searches do not belong in one ledger.
 FIXED = ("target", "io", "judge", "min_gain", "state", "variants")
 
@@ -92,9 +93,11 @@ class RunFolder:
         if not self.ledger.exists() and settings.resume:
             raise UsageError(f"{self.path} holds no search to resume: there is no {self.ledger.name}")
         self.seal = Seal(settings)
-        # These must not change either. The folders may: a search can be resumed on another machine.
+        # These must not change either. The folders may, and are not recorded: a search can be resumed, and a winner
+        # reproduced, on another machine.
         contents = {"model": load_manifest(settings.packed).source.fingerprint, **self.seal.digests}
-        record = json.loads(strict_json.dumps(asdict(settings))) | {"contents": contents}
+        asked = {name: value for name, value in asdict(settings).items() if name not in FOLDERS}
+        record = json.loads(strict_json.dumps(asked)) | {"contents": contents}
         record["confined_by"] = layers().in_force
         record["let_through"] = layers().on_cuda if nvidia.in_use() else ()
         record["built_with"] = built_with()
