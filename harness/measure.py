@@ -97,8 +97,9 @@ def run_engine(
 
     Arms whose models lie in other layouts run in a process each: an engine has one model.
     `proof`: the ops that are to be shown to run, none for an I/O policy or a layout (see `harness.dispatch`).
-    Decodes that are not what the champion says are made again, all with new texts, and those alone count: in one of a
-    few hundred texts two experts tie, so that honest rounding takes the other one.
+    Decodes that are not what the champion says, or not by its process's clock what passed, are made again, once, with
+    new texts, and those alone count: in one of a few hundred texts two experts tie, so that honest rounding takes the
+    other one, and who waits for a core on a busy machine does not see it on its own clock.
 
     A crash, a timeout or a wrong answer is data. CheckError when the champion does not live by itself.
     """
