@@ -2,6 +2,8 @@
 
 from functools import cache
 from glob import glob
+from importlib.metadata import distributions
+from pathlib import Path
 
 DEVICES = ("/dev/nvidia[0-9]*", "/dev/nvidiactl", "/dev/nvidia-uvm", "/dev/nvidia-caps")
 FACTS = (  # read by the driver's library: what the system knows of the GPUs and of its own parts
@@ -9,6 +11,8 @@ FACTS = (  # read by the driver's library: what the system knows of the GPUs and
     *("/sys/bus/pci/devices", "/sys/devices/pci*", "/sys/devices/system/memory", "/sys/module/nvidia*"),
 )
 NAMES = "/proc/self/task"  # the driver names its threads there, and gives up where it may not
+COMPILED = "MLX_PTX_CACHE_DIR"  # names the folder in which MLX looks for a kernel before it has NVRTC compile it
+TOOLS = ("mlx-cuda", "nvidia-cuda-nvrtc", "nvidia-cuda-runtime")  # packages: what they make of a kernel is code
 PASSED_ON = ("CUDA_HOME", "CUDA_PATH", "CUDA_VISIBLE_DEVICES")  # where headers for NVRTC lie; which GPU is meant
 # float32 is computed as such: the golden record is. What the driver compiles is not kept, which would set file times.
 SETTINGS = {"MLX_ENABLE_TF32": "0", "CUDA_CACHE_DISABLE": "1"}
@@ -38,6 +42,21 @@ def in_use() -> bool:
     import mlx.core as mx
 
     return mx.cuda.is_available()
+
+
+@cache
+def toolchain() -> str:
+    """What a compiled kernel depends on beside its source, as a part of a path: the GPU's architecture and versions."""
+    import mlx.core as mx
+
+    named = {(found.name or "").lower(): found.version for found in distributions()}
+    versions = [f"{name}-{version}" for name, version in sorted(named.items()) if name.startswith(TOOLS)]
+    return "_".join([str(mx.device_info(mx.gpu)["architecture"]), *versions])
+
+
+def compiled_in(scratch: Path) -> Path:
+    """Where in a child's scratch folder its MLX finds compiled kernels."""
+    return scratch / "mlx" / toolchain()
 
 
 def _found(patterns: tuple[str, ...]) -> tuple[str, ...]:

@@ -112,6 +112,10 @@ def load_job(job: Job) -> Callable[[Job], dict[str, Any]]:
     match job["kind"]:
         case "check":
             return check
+        case "compile":
+            from harness.compile_job import run as compile_all
+
+            return compile_all
         case "contest":
             from harness.contest_job import run as contest
 

@@ -27,7 +27,7 @@ from harness.build import first_error
 from harness.candidate import Dispatched, Failure, Status
 from harness.costs import Part, spent_on
 from harness.launch import code_file
-from harness.targets import Backend
+from harness.targets import Backend, Entry
 
 FAR = 100.0  # times the golden tolerance: no rounding makes such a difference
 NOT_RUN = "the engine does not run this kernel"
@@ -35,10 +35,12 @@ NOT_RUN = "the engine does not run this kernel"
 
 @dataclass(frozen=True)
 class Proof:
-    """What is to be shown of each op: the hashes of its code and of its watermarked build; `libraries`: their files."""
+    """What is to be shown of each op: the hashes of its code and of its watermarked build; `libraries`: their files;
+    `compiled`: the folders of what NVRTC made of them."""
 
     code: Mapping[str, tuple[str, str]]
     libraries: tuple[str, ...] = ()
+    compiled: tuple[str, ...] = ()
 
     def to_json(self, folder: Path) -> dict[str, str]:
         """As the engine's job wants it: where each op's watermarked answers go."""
@@ -73,17 +75,19 @@ def prove(
     if unused:
         return Failure(Status.WRONG, f"{NOT_RUN}: it supports none of this model's layers")
 
-    def built(op: str, watermark: bool) -> str:
-        return code_file(backend.build(choices[op], contracts[op], supported[op], cache, watermark)[0])
+    def built(op: str, watermark: bool) -> list[Entry]:
+        return backend.build(choices[op], contracts[op], supported[op], cache, watermark)
 
     wanted = [(op, watermark) for op in choices for watermark in (False, True)]
     try:
         with ThreadPoolExecutor(2) as pool:
-            files = list(pool.map(lambda one: built(*one), wanted))
+            entries = list(pool.map(lambda one: built(*one), wanted))
     except BuildError as error:
         return Failure(Status.FAILED_BUILD, first_error(str(error)))
+    files = [code_file(of_build[0]) for of_build in entries]
     hashes = [code_hash(Path(file)) for file in files]
-    return Proof({op: (hashes[2 * i], hashes[2 * i + 1]) for i, op in enumerate(choices)}, tuple(files))
+    code = {op: (hashes[2 * i], hashes[2 * i + 1]) for i, op in enumerate(choices)}
+    return Proof(code, tuple(files), tuple(e["compiled"] for of_build in entries for e in of_build if "compiled" in e))
 
 
 @spent_on(Part.COMPARING)

@@ -203,6 +203,7 @@ class _Stage:
         return {
             **files,
             "libraries": [*files["libraries"], *self.proof.libraries],
+            "compiled": [*files["compiled"], *self.proof.compiled],
             "kind": "engine",
             "device": setting.device,
             "packed": str(setting.packed.resolve()),

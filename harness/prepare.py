@@ -12,12 +12,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
+from baseline import nvidia
 from baseline.contract import Contract, Instance, load_contract
 from baseline.engine.kernels import distinct
-from baseline.targets import cpu, emulated
 from baseline.variant import PLAIN, SUFFIXES, Choice, parse_variant
 from harness.costs import Part, spent_on
 from harness.sandbox import ChildStatus, run_child
+from harness.targets import Backend, Cpu, Cuda, Emulated, Entry
 
 if TYPE_CHECKING:
     from harness.measure import EngineArm, EngineSetting
@@ -44,11 +45,13 @@ def files(setting: "EngineSetting", arms: Iterable["EngineArm"]) -> dict[str, An
     trusted = {op: plain(choice, setting.kernels / op) for op, choice in dict(choices).items()}
     contracts = {op: load_contract(setting.kernels / op) for op in trusted}
     ready = prepared(setting, tuple((op, choice.variant.path) for op, choice in trusted.items()))
-    wanted = [*choices, *trusted.items()]
-    built = [_build(setting, choice, ready.instances[op], contracts[op]) for op, choice in wanted]
-    libraries = [*dict.fromkeys([*ready.libraries, *(str(path) for path in built if path)])]
+    wanted = [*trusted.items(), *choices]
+    built = [e for op, choice in wanted for e in _build(setting, choice, ready.instances[op], contracts[op])]
+    libraries = dict.fromkeys([*ready.libraries, *(entry["library"] for entry in built if "library" in entry)])
+    compiled = dict.fromkeys(entry["compiled"] for entry in built if "compiled" in entry)
     written = {op: {"path": str(c.variant.path), "tunables": dict(c.tunables)} for op, c in trusted.items()}
-    return {"libraries": libraries, "trusted": written, "jit": str(_jit(setting))}
+    ready_made = {"libraries": [*libraries], "compiled": [*compiled], "jit": str(_jit(setting))}
+    return {**ready_made, "trusted": written}
 
 
 def instances(setting: "EngineSetting", arm: "EngineArm") -> Mapping[str, Sequence[Instance]]:
@@ -77,6 +80,7 @@ def prepared(setting: "EngineSetting", trusted: tuple[tuple[str, Path], ...]) ->
         "writes": [str(setting.cache.resolve())],
         "jit": str(_jit(setting)),
         "trusted": {op: {"path": str(path), "tunables": None} for op, path in trusted},
+        **({"launch": True} if nvidia.in_use() else {}),  # what NVRTC compiles is kept, too
     }
     with TemporaryDirectory(dir=setting.cache, prefix="prepare-") as folder:
         result = run_child(job, Path(folder), TIMEOUT_S)
@@ -92,10 +96,12 @@ def _jit(setting: "EngineSetting") -> Path:
 
 
 @spent_on(Part.BUILDS)
-def _build(setting: "EngineSetting", choice: Choice, instances: Sequence[Instance], contract: Contract) -> Path | None:
-    """The library of a kernel as the engine will ask for it; None where it asks for none."""
+def _build(
+    setting: "EngineSetting", choice: Choice, instances: Sequence[Instance], contract: Contract
+) -> Sequence[Entry]:
+    """A kernel's files as the engine will ask for them; none where it asks for none, as on Apple's GPU."""
     supported = [i for i in distinct(instances, contract.constants) if choice.variant.supports_instance(i)]
-    if not supported or setting.device == "gpu":
-        return None
-    build = cpu.build if choice.variant.target == "cpu" else emulated.build_variant
-    return build(choice, contract, supported, setting.cache).path.resolve()
+    if not supported or (setting.device == "gpu" and not nvidia.in_use()):
+        return ()
+    backend: Backend = Cuda() if setting.device == "gpu" else Cpu() if choice.variant.target == "cpu" else Emulated()
+    return backend.build(choice, contract, supported, setting.cache)

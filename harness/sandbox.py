@@ -92,11 +92,12 @@ def environment(scratch: Path | None = None) -> dict[str, str]:
     return {**passed_on, **folders, **ours}
 
 
-def nvidia_settings() -> dict[str, str]:
+def nvidia_settings(scratch: Path) -> dict[str, str]:
     """The variables of a child beside the others, where MLX computes on a GPU of NVIDIA's."""
     if not nvidia.in_use():
         return {}
-    return {name: os.environ[name] for name in nvidia.PASSED_ON if name in os.environ} | nvidia.SETTINGS
+    passed_on = {name: os.environ[name] for name in nvidia.PASSED_ON if name in os.environ}
+    return passed_on | nvidia.SETTINGS | {nvidia.COMPILED: str(nvidia.compiled_in(scratch))}
 
 
 class Child(subprocess.Popen[bytes]):
@@ -162,6 +163,8 @@ def start_child(
     scratch.mkdir(parents=True)
     if "jit" in job:
         shutil.copytree(job["jit"], scratch, dirs_exist_ok=True)
+    for kept in compiled(job):
+        lay_out(Path(kept), nvidia.compiled_in(scratch))
     told, begun = os.pipe()
     whole = _whole(job, scratch, job_file, timeout_s) | {"begun": begun}
     for stale in whole["fetched"].values():
@@ -174,7 +177,7 @@ def start_child(
             macos.confined(command, Access.from_json(whole["access"]), scratch),
             told,
             cwd=scratch,
-            env=environment(scratch) | (UNCLEAN if kind == "check" else {}) | nvidia_settings(),
+            env=environment(scratch) | (UNCLEAN if kind == "check" else {}) | nvidia_settings(scratch),
             stdin=subprocess.PIPE if talk else subprocess.DEVNULL,
             stdout=subprocess.PIPE if talk else log,
             stderr=log,
@@ -278,6 +281,21 @@ def _sources(job: Mapping[str, Any]) -> list[Path]:
 
 def _calls(job: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     return [*job.get("calls", ()), *([job["call"]] if "call" in job else [])]
+
+
+def compiled(job: Mapping[str, Any]) -> list[str]:
+    """The folders of the compiled kernels that a child needs (`harness.compiled`), the champion's first."""
+    named = [*job.get("compiled", ()), *(call["compiled"] for call in _calls(job) if "compiled" in call)]
+    return [*dict.fromkeys(named)]
+
+
+def lay_out(kept: Path, folder: Path) -> None:
+    """Copies what is kept of a kernel for a child to find. What is there already stays: it is another kernel's, whose
+    name this one has no right to."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for file in kept.iterdir():
+        if not (folder / file.name).exists():
+            shutil.copyfile(file, folder / file.name)
 
 
 def cuda(job: Mapping[str, Any]) -> bool:

@@ -10,12 +10,14 @@ from typing import Any
 
 import mlx.core as mx
 
+from baseline import nvidia
 from baseline.contract import Contract, Instance
 from baseline.errors import UsageError
 from baseline.targets import cpu, emulated
 from baseline.targets.compiler import BuildError
 from baseline.targets.metal import geometry
 from baseline.variant import Choice, Variant
+from harness.compiled import compiled
 
 APPLE = "a machine with an Apple GPU"
 Entry = Mapping[str, Any]
@@ -93,9 +95,19 @@ class Metal(Backend):
 
 
 class Cuda(Metal):
-    """CUDA variants, and Metal ones through a header, on NVIDIA's GPU. NVRTC sees a kernel at its first launch."""
+    """CUDA variants, and Metal ones through a header, on NVIDIA's GPU. Without one, NVRTC sees no kernel."""
 
     name = "cuda"
+
+    def build(
+        self, choice: Choice, contract: Contract, instances: Sequence[Instance], cache: Path, watermark: bool = False
+    ) -> list[Entry]:
+        """See `Backend`."""
+        entries = super().build(choice, contract, instances, cache, watermark)
+        if not nvidia.in_use():
+            return entries
+        folders = compiled(choice, contract, instances, cache, watermark)
+        return [{**entry, "compiled": str(folder)} for entry, folder in zip(entries, folders, strict=True)]
 
 
 class Emulated(Metal):

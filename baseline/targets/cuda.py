@@ -26,29 +26,41 @@ class Kernel:
     watermark: bool = False
     fill: float | None = None
 
+    @property
+    def name(self) -> str:
+        """As MLX is given it: that of the file, by which a child knows the variant. Other kernels may have the same."""
+        return f"{self.contract.op}_{self.choice.variant.path.stem}"
+
+    def text(self, dims: Mapping[str, int]) -> Text:
+        """What mx.fast.cuda_kernel is given. The text of a Metal kernel depends on how the grid is filled; raises
+        BuildError for a launch that no GPU can do."""
+        if self.choice.variant.target != "metal":
+            return self._own_text
+        case = Case(self.instance, dims)
+        launch, contract = geometry(self.choice, case), self.contract
+        arguments = [
+            Argument(t.name, contract.element_type(t, self.instance), len(t.shape), output=t in contract.outputs)
+            for t in (*contract.inputs, *contract.outputs)
+        ]
+        return _translated(self._own_text, tuple(arguments), (), launch.grid, launch.threadgroup)
+
     @cached_property
-    def _function(self) -> Callable[..., list[mx.array]]:
-        contract, choice = self.contract, self.choice
-        inputs, outputs = (tuple(t.name for t in tensors) for tensors in (contract.inputs, contract.outputs))
-        name = f"{contract.op}_{choice.variant.name}"
-        if choice.variant.target == "metal":
-            text = metal_text(choice, contract, self.instance, self.watermark)
-            return metal_kernel(name, inputs, outputs, text.source, text.header)
-        text = native_text(choice, contract, self.instance, self.watermark)
-        return _compiled(name, inputs, outputs, text, True)
+    def _own_text(self) -> Text:
+        made = metal_text if self.choice.variant.target == "metal" else native_text
+        return made(self.choice, self.contract, self.instance, self.watermark)
 
     def __call__(self, inputs: Mapping[str, mx.array], dims: Mapping[str, int]) -> list[mx.array]:
         """The contract's outputs, lazily. `inputs` are the contract's by name, of its dtypes.
 
-        Raises BuildError for a launch that no GPU can do; evaluating the outputs raises RuntimeError
-        with NVRTC's messages where the text does not compile.
+        Raises as `text`; evaluating the outputs raises RuntimeError with NVRTC's messages where it does not compile.
         """
-        case = Case(self.instance, dims)
+        contract, case = self.contract, Case(self.instance, dims)
+        names = [tuple(t.name for t in tensors) for tensors in (contract.inputs, contract.outputs)]
         launch = geometry(self.choice, case)
-        return self._function(
-            inputs=[inputs[tensor.name] for tensor in self.contract.inputs],
-            output_shapes=[self.contract.shape(tensor, case) for tensor in self.contract.outputs],
-            output_dtypes=[getattr(mx, self.contract.element_type(t, self.instance)) for t in self.contract.outputs],
+        return _compiled(self.name, *names, self.text(dims), True)(
+            inputs=[inputs[name] for name in names[0]],
+            output_shapes=[contract.shape(t, case) for t in contract.outputs],
+            output_dtypes=[getattr(mx, contract.element_type(t, self.instance)) for t in contract.outputs],
             grid=launch.grid,
             threadgroup=launch.threadgroup,
             init_value=BLANK if self.watermark else self.fill,

@@ -35,6 +35,11 @@ class Inbox(Proposer):
         self._folder, self._shelf, self._parts, self._patience_s = writable(folder), shelf, parts, patience_s
         self._files: dict[str, tuple[Path, str]] = {}  # file and digest of the candidates that are not judged yet
 
+    @property
+    def _targets(self) -> tuple[str, ...]:
+        """Those that the search can run: Metal's kernels on CUDA too, through a header."""
+        return (self._shelf.target, "metal") if self._shelf.target == "cuda" else (self._shelf.target,)
+
     def propose(self, history: History) -> Candidate | None:
         """The next file's candidate, waiting for one if need be; never while another candidate waits to be judged."""
         until = time.monotonic() + self._patience_s
@@ -82,7 +87,8 @@ class Inbox(Proposer):
     def _new_files(self) -> Iterator[tuple[Path, str, str]]:
         """The files that are whole and not answered, by name, with text and digest."""
         waiting = {digest for _, digest in self._files.values()}
-        for path in sorted(self._folder.glob(f"*{SUFFIXES[self._shelf.target]}")):
+        suffixes = [SUFFIXES[target] for target in self._targets]
+        for path in sorted(file for file in self._folder.glob("*") if file.suffix in suffixes):
             try:
                 content, age_s = path.read_bytes(), time.time() - path.stat().st_mtime
             except FileNotFoundError:  # taken away again
@@ -97,8 +103,10 @@ class Inbox(Proposer):
         op, target = header.get("op"), header.get("target")
         if not isinstance(op, str) or op not in self._parts:
             raise UsageError(f"op is {op!r}; this search changes {', '.join(self._parts)}")
-        if target != self._shelf.target:
-            raise UsageError(f"target is {target!r}; this search is for {self._shelf.target}")
+        if target not in self._targets:
+            raise UsageError(f"target is {target!r}; this search is for {' and '.join(self._targets)}")
+        if path.suffix != SUFFIXES[target]:
+            raise UsageError(f"target is {target!r}, whose files end with {SUFFIXES[target]}")
         return admitted(op, path.stem, text, self._shelf, history.rows)
 
     def _candidate(self, variant: Variant, spec: KernelSpec, champion: Candidate) -> Candidate:

@@ -182,6 +182,8 @@ def as_on_cuda(monkeypatch):
     """Has a child that computes on the CPU be given what one on NVIDIA's GPU gets."""
     monkeypatch.setattr(sandbox, "cuda", lambda job: True)
     monkeypatch.setattr(nvidia, "in_use", lambda: True)
+    if MISSING:
+        monkeypatch.setattr(nvidia, "toolchain", lambda: "sm_90")
 
 
 @NEEDS_SECCOMP
