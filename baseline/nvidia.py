@@ -1,8 +1,9 @@
 """What a confined process keeps so that NVIDIA's driver, and MLX's CUDA build on it, work."""
 
+from contextlib import suppress
 from functools import cache
 from glob import glob
-from importlib.metadata import distributions
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 DEVICES = ("/dev/nvidia[0-9]*", "/dev/nvidiactl", "/dev/nvidia-uvm", "/dev/nvidia-caps")
@@ -12,7 +13,7 @@ FACTS = (  # read by the driver's library: what the system knows of the GPUs and
 )
 NAMES = "/proc/self/task"  # the driver names its threads there, and gives up where it may not
 COMPILED = "MLX_PTX_CACHE_DIR"  # names the folder in which MLX looks for a kernel before it has NVRTC compile it
-TOOLS = ("mlx-cuda", "nvidia-cuda-nvrtc", "nvidia-cuda-runtime")  # packages: what they make of a kernel is code
+TOOLS = ("mlx-cuda-13", "nvidia-cuda-nvrtc", "nvidia-cuda-runtime")  # packages that make code of a kernel
 PASSED_ON = ("CUDA_HOME", "CUDA_PATH", "CUDA_VISIBLE_DEVICES")  # where headers for NVRTC lie; which GPU is meant
 # float32 is computed as such: the golden record is. What the driver compiles is not kept, which would set file times.
 SETTINGS = {"MLX_ENABLE_TF32": "0", "CUDA_CACHE_DISABLE": "1"}
@@ -49,9 +50,11 @@ def toolchain() -> str:
     """What a compiled kernel depends on beside its source, as a part of a path: the GPU's architecture and versions."""
     import mlx.core as mx
 
-    named = {(found.name or "").lower(): found.version for found in distributions()}
-    versions = [f"{name}-{version}" for name, version in sorted(named.items()) if name.startswith(TOOLS)]
-    return "_".join([str(mx.device_info(mx.gpu)["architecture"]), *versions])
+    parts = [str(mx.device_info(mx.gpu)["architecture"])]
+    for name in TOOLS:
+        with suppress(PackageNotFoundError):  # the system's own, or of another version of CUDA
+            parts.append(f"{name}-{version(name)}")
+    return "_".join(parts)
 
 
 def compiled_in(scratch: Path) -> Path:

@@ -23,7 +23,7 @@ def run(job: Mapping[str, Any]) -> dict[str, Any]:
     kept = Path(os.environ["TMPDIR"]) / "kept"
     begin(job)
     for call in job["calls"]:
-        keeper.keep(kept / str(call["number"]), launch=False)
+        keeper.keep(kept / str(call["number"]))
         if said := refusal(call):
             return {"refused": said}
     save_file({name: np.frombuffer(content, np.uint8) for name, content in files(kept)}, job["outputs"])

@@ -7,6 +7,7 @@ that kernel's name.
 """
 
 import hashlib
+import os
 import re
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +19,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from baseline import nvidia
-from baseline.contract import Case, Contract, Instance, key
+from baseline.contract import Case, Contract, Instance, cut, key
 from baseline.errors import UsageError
 from baseline.targets.build_folder import build_folder
 from baseline.targets.compiler import COMPILE_SECONDS, MESSAGE_CHARS, BuildError
@@ -26,8 +27,7 @@ from baseline.targets.cuda import Kernel
 from baseline.variant import Choice
 from harness.sandbox import ChildStatus, run_child
 
-PROCESSES = 8  # side by side; MLX compiles one kernel at a time
-SHARE = 2  # kernels that are worth another process: to start one takes as long as to compile two
+PROCESSES = min(os.cpu_count() or 1, 16)  # side by side: MLX compiles one kernel at a time, in more time than it starts
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ def compiled(
         raise UsageError(f"the build cache {home} cannot be written: {error}") from None
     wanted = [_wanted(choice, contract, instance, home, watermark) for instance in instances]
     missing = [one for one in wanted if one.missing]
-    count = min(PROCESSES, -(-len(missing) // SHARE))
+    count = min(PROCESSES, len(missing))
     with ThreadPoolExecutor(PROCESSES) as pool:
         list(pool.map(lambda start: _compile(missing[start::count], home), range(count)))
     return [one.folder for one in wanted]
@@ -81,9 +81,9 @@ def _wanted(choice: Choice, contract: Contract, instance: Instance, home: Path, 
 
 
 def _cases(contract: Contract, instance: Instance) -> list[Case]:
-    """The contract's cases of an instance; of one that a model has, a single token."""
+    """The contract's cases of an instance; of one that a model has, as few tokens as there can be."""
     cases = [case for case in (*contract.bench, *contract.check) if key(case.constants) == key(instance)]
-    return cases or [Case(instance, dict.fromkeys(contract.dims, 1))]
+    return cases or [cut(contract, Case(instance, contract.bench[0].dims))]
 
 
 def _compile(wanted: Sequence[Wanted], home: Path) -> None:
@@ -91,7 +91,7 @@ def _compile(wanted: Sequence[Wanted], home: Path) -> None:
     calls = [{**call, "number": number} for number, one in enumerate(wanted) for call in one.calls]
     with build_folder(home) as folder:
         made = folder / "made.safetensors"
-        job = {"kind": "compile", "device": "gpu", "launch": False, "calls": calls, "outputs": str(made)}
+        job = {"kind": "compile", "device": "gpu", "calls": calls, "outputs": str(made)}
         result = run_child(job, folder, COMPILE_SECONDS)
         if result.status is not ChildStatus.OK:
             raise BuildError(f"NVRTC: {result.reason}")

@@ -16,8 +16,9 @@ from baseline import nvidia
 from baseline.contract import Contract, Instance, load_contract
 from baseline.engine.kernels import distinct
 from baseline.variant import PLAIN, SUFFIXES, Choice, parse_variant
+from harness.conversation import Conversation, Ended
 from harness.costs import Part, spent_on
-from harness.sandbox import ChildStatus, run_child
+from harness.sandbox import lay_out
 from harness.targets import Backend, Cpu, Cuda, Emulated, Entry
 
 if TYPE_CHECKING:
@@ -80,13 +81,26 @@ def prepared(setting: "EngineSetting", trusted: tuple[tuple[str, Path], ...]) ->
         "writes": [str(setting.cache.resolve())],
         "jit": str(_jit(setting)),
         "trusted": {op: {"path": str(path), "tunables": None} for op, path in trusted},
-        **({"launch": True} if nvidia.in_use() else {}),  # what NVRTC compiles is kept, too
     }
     with TemporaryDirectory(dir=setting.cache, prefix="prepare-") as folder:
-        result = run_child(job, Path(folder), TIMEOUT_S)
-    if result.status is not ChildStatus.OK:
-        raise RuntimeError(f"the engine does not run with the plain kernels: {result.reason}")
-    return Prepared(result.payload["instances"], tuple(result.payload["libraries"]))
+        try:
+            with Conversation(job, ("the engine",), Path(folder), TIMEOUT_S) as child:
+                child.ready()
+                return _told(setting, trusted, child)
+        except Ended as ended:
+            raise RuntimeError(f"the engine does not run with the plain kernels: {ended.result.reason}") from None
+
+
+def _told(setting: "EngineSetting", trusted: tuple[tuple[str, Path], ...], child: Conversation) -> Prepared:
+    """What a child says, which finds what NVRTC makes of the plain kernels before it runs them."""
+    instances = child.ask("instances")
+    for op, path in trusted if nvidia.in_use() else ():
+        choice, contract = Choice.defaults(parse_variant(path)), load_contract(setting.kernels / op)
+        for entry in _build(setting, choice, instances[op], contract):
+            lay_out(Path(entry["compiled"]), nvidia.compiled_in(child.scratch))
+    with spent_on(Part.RUNNING):
+        libraries = child.ask("warm_up")["libraries"]
+    return Prepared({op: instances[op] for op, _ in trusted}, tuple(libraries))
 
 
 def _jit(setting: "EngineSetting") -> Path:

@@ -12,24 +12,36 @@ from baseline.engine import Engine
 from baseline.engine.kernels import distinct
 from harness.child import let_in
 from harness.engine_job import warm_up
+from harness.listening import channel, listen
 
 PROMPT = [1, 2, 3, 4]  # any tokens
 COMPILED = (".so", ".ptx", ".txt")  # MLX's graphs on a CPU; on CUDA its own kernels, and their names
 
 
 def run(job: Mapping[str, Any]) -> dict[str, Any]:
-    """Back come the instances of each op of the model, and the libraries of the cache that were loaded."""
-    let_in(job)
+    """Answers commands: see the methods of `Preparation`."""
+    answers = channel()
     engine = Engine.load(Path(job["packed"]))
-    warm_up(engine, job, {}, PROMPT)
-    keep_compiled(Path(os.environ["TMPDIR"]), Path(job["jit"]))
-    return {"instances": instances(engine, job), "libraries": [*loaded(Path(job["cache"]))]}
+    let_in(job)
+    return listen(answers, Preparation(engine, job), job["timeout_s"])
 
 
-def instances(engine: Engine, job: Mapping[str, Any]) -> dict[str, Any]:
-    """By op, for the ops that the job names."""
-    contracts = {op: load_contract(Path(job["kernels"]) / op) for op in job["trusted"]}
-    return {op: distinct(engine.instances(op), contract.constants) for op, contract in contracts.items()}
+class Preparation:
+    """The engine before it runs."""
+
+    def __init__(self, engine: Engine, job: Mapping[str, Any]) -> None:
+        self._engine, self._job = engine, job
+
+    def instances(self) -> dict[str, Any]:
+        """Those of the model, by op, for the ops that the job names."""
+        contracts = {op: load_contract(Path(self._job["kernels"]) / op) for op in self._job["trusted"]}
+        return {op: distinct(self._engine.instances(op), contract.constants) for op, contract in contracts.items()}
+
+    def warm_up(self) -> dict[str, Any]:
+        """Runs the plain kernels; the libraries of the cache that were loaded."""
+        warm_up(self._engine, self._job, {}, PROMPT)
+        keep_compiled(Path(os.environ["TMPDIR"]), Path(self._job["jit"]))
+        return {"libraries": [*loaded(Path(self._job["cache"]))]}
 
 
 def loaded(cache: Path) -> Iterator[str]:

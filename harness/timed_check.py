@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from baseline.contract import cut
 from baseline.elements import Array
 from harness.build import OpLibrary
 from harness.candidate import Failure, Status
@@ -24,7 +25,7 @@ from harness.guarded import array_hash
 from harness.recipes import FIRST
 from harness.slots import unwritten
 from harness.tolerance import compare
-from harness.trials import Trial, cut
+from harness.trials import Trial
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 // Keeps what NVRTC compiles for MLX, whose cache of compiled kernels takes no custom ones, though it looks for them.
 //
-// Loaded with RTLD_GLOBAL before MLX is, this module's functions are found in place of NVRTC's and call those. It links
+// Nothing that is kept is launched: MLX gets an error in its place. Loaded with RTLD_GLOBAL before MLX is, this module's functions are found in place of NVRTC's and call those. It links
 // to neither: NVRTC's few types are written out, and a machine without it builds this as well.
 
 #include <dlfcn.h>
@@ -26,7 +26,6 @@ struct Program {
 // MLX compiles one program at a time.
 std::map<void *, Program> programs;
 std::filesystem::path folder;
-bool launches = true;
 
 template <class Function> Function *nvrtc(const char *name) {
     static void *library = dlopen(kLibrary, RTLD_LAZY | RTLD_NOLOAD);
@@ -70,7 +69,7 @@ REPLACES int nvrtcGetCUBIN(void *program, char *code) {
     const Program &made = programs[program];
     write(made.module + ".ptx", code, size); // MLX gives what is no PTX this name as well
     write(made.module + ".txt", made.names.data(), made.names.size());
-    return launches ? 0 : kStopped;
+    return kStopped;
 }
 
 REPLACES int nvrtcDestroyProgram(void **program) {
@@ -79,11 +78,5 @@ REPLACES int nvrtcDestroyProgram(void **program) {
 }
 
 NB_MODULE(_nvrtc, module) {
-    module.def(
-        "keep_in",
-        [](const std::string &path, bool launch) {
-            folder = path;
-            launches = launch;
-        },
-        nanobind::arg("folder"), nanobind::arg("launch"));
+    module.def("keep_in", [](const std::string &path) { folder = path; }, nanobind::arg("folder"));
 }

@@ -90,7 +90,7 @@ class Forged:
 @pytest.fixture
 def engine(tmp_path, monkeypatch):
     """Runs an engine's stage on what a process says, and on the content of the files that it leaves."""
-    monkeypatch.setattr(measure.prepare, "files", lambda setting, arms: {"libraries": []})
+    monkeypatch.setattr(measure.prepare, "files", lambda setting, arms: {"libraries": [], "compiled": []})
     monkeypatch.setattr(measure, "expert_files", lambda packed: [])
     monkeypatch.setattr(measure, "fit_twice", lambda packed: True)
     monkeypatch.setattr(decodes, "disk_bytes", lambda pid: 0)
