@@ -185,21 +185,3 @@ def _check_case(contract: Contract, case: Case) -> None:
 
 def _all(values: list[Any], kind: type) -> bool:
     return all(type(value) is kind for value in values)
-
-
-def cut(contract: Contract, case: Case) -> Case:
-    """The case with each dim cut to the least that its shapes can be computed for: the oracle is slow."""
-    for name, size in case.dims.items():
-        sizes = (Case(case.constants, {**case.dims, name: most}) for most in range(1, size))
-        case = next((smaller for smaller in sizes if _computes(contract, smaller)), case)
-    return case
-
-
-def _computes(contract: Contract, case: Case) -> bool:
-    """Whether no constant leaves a remainder of a dim."""
-    try:
-        for tensor in (*contract.inputs, *contract.outputs):
-            contract.shape(tensor, case)
-    except UsageError:
-        return False
-    return True

@@ -7,11 +7,13 @@ that kernel's name.
 """
 
 import hashlib
+import itertools
 import os
 import re
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +21,17 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from baseline import nvidia
-from baseline.contract import Case, Contract, Instance, cut, key
+from baseline.contract import Case, Contract, Instance, key
 from baseline.errors import UsageError
 from baseline.targets.build_folder import build_folder
 from baseline.targets.compiler import COMPILE_SECONDS, MESSAGE_CHARS, BuildError
 from baseline.targets.cuda import Kernel
+from baseline.targets.metal import geometry
 from baseline.variant import Choice
 from harness.sandbox import ChildStatus, run_child
 
 PROCESSES = min(os.cpu_count() or 1, 16)  # side by side: MLX compiles one kernel at a time, in more time than it starts
+MOST_TOKENS = 64  # as many experts of a token as there may be
 
 
 @dataclass(frozen=True)
@@ -66,7 +70,7 @@ def compiled(
 
 def _wanted(choice: Choice, contract: Contract, instance: Instance, home: Path, watermark: bool) -> Wanted:
     kernel = Kernel(choice, contract, instance, watermark)
-    texts = {kernel.text(case.dims): case for case in _cases(contract, instance)}
+    texts = {kernel.text(case.dims): case for case in _cases(choice, contract, instance)}
     described = {
         "backend": "cuda",
         "path": str(choice.variant.path.resolve()),
@@ -80,10 +84,28 @@ def _wanted(choice: Choice, contract: Contract, instance: Instance, home: Path, 
     return Wanted(kernel.name, calls, home / hashlib.sha256("\0".join(content).encode()).hexdigest()[:24])
 
 
-def _cases(contract: Contract, instance: Instance) -> list[Case]:
-    """The contract's cases of an instance; of one that a model has, as few tokens as there can be."""
+def _cases(choice: Choice, contract: Contract, instance: Instance) -> list[Case]:
+    """The contract's cases of an instance; of one that a model has, as few tokens as can be launched.
+
+    BuildError where that is none.
+    """
     cases = [case for case in (*contract.bench, *contract.check) if key(case.constants) == key(instance)]
-    return cases or [cut(contract, Case(instance, contract.bench[0].dims))]
+    sizes = (Case(instance, dict.fromkeys(contract.dims, size)) for size in range(1, MOST_TOKENS + 1))
+    found = cases or [*itertools.islice(filter(partial(_launches, choice, contract), sizes), 1)]
+    if not found:
+        raise BuildError(f"{choice.variant.path.name}: error: it can be launched for no number of tokens")
+    return found
+
+
+def _launches(choice: Choice, contract: Contract, case: Case) -> bool:
+    """Whether shapes and grid can be computed: some are so many of each token's experts."""
+    try:
+        geometry(choice, case)
+        for tensor in (*contract.inputs, *contract.outputs):
+            contract.shape(tensor, case)
+    except UsageError:
+        return False
+    return True
 
 
 def _compile(wanted: Sequence[Wanted], home: Path) -> None:

@@ -284,7 +284,7 @@ def _calls(job: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 
 def compiled(job: Mapping[str, Any]) -> list[str]:
-    """The folders of the compiled kernels that a child needs (`harness.compiled`), the champion's first."""
+    """The folders of the compiled kernels that a child needs (`harness.compiled`), the candidate's last."""
     named = [*job.get("compiled", ()), *(call["compiled"] for call in _calls(job) if "compiled" in call)]
     return [*dict.fromkeys(named)]
 

@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 
-from baseline.contract import cut
 from baseline.elements import Array
 from harness.build import OpLibrary
 from harness.candidate import Failure, Status
@@ -25,7 +24,7 @@ from harness.guarded import array_hash
 from harness.recipes import FIRST
 from harness.slots import unwritten
 from harness.tolerance import compare
-from harness.trials import Trial
+from harness.trials import Trial, cut
 
 
 @dataclass(frozen=True)

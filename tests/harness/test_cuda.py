@@ -293,6 +293,17 @@ class TestOnAnNvidiaGpu:
             checked = verify(library, noise.errors, 100, tmp_path, 300)
             assert checked.right == (name != "metal_half_x"), (name, checked.failure)
 
+    def test_a_check_runs_what_was_compiled_before(self, cache, tmp_path):
+        _, library = build(plain(), load_contract(KERNELS / "qmatvec"), Cuda(), cache)
+        entries = {}
+        for number, (instance, entry) in enumerate(library.entries.items()):
+            kept = shutil.copytree(entry["compiled"], tmp_path / "kept" / str(number))
+            for file in kept.glob("*.ptx"):
+                file.write_text("no code")
+            entries[instance] = {**entry, "compiled": str(kept)}
+        checked = verify(dataclasses.replace(library, entries=entries), {}, 1, tmp_path, 60)
+        assert not checked.ran and "Failed to load compiled" in checked.failure.reason
+
     @pytest.mark.parametrize(
         ("body", "status", "reason"),
         [

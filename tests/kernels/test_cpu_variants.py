@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from baseline.contract import Case, cut, load_contract
+from baseline.contract import Case, load_contract
 from baseline.contract import key as key_of
 from baseline.elements import Array, widen
 from baseline.reference import oracle
@@ -19,6 +19,7 @@ from baseline.targets import cpu
 from baseline.variant import Choice, Variant, list_variants
 from harness.build import OpLibrary, build
 from harness.targets import Cpu
+from harness.trials import cut
 from tests.kernel_call import KERNELS, OPS, PACKED_OPS, call, guarded
 
 # A correct kernel sums in another order: measured, none errs by more than 2.0 times the plain kernel's worst.

@@ -1,6 +1,7 @@
 """Files in a folder become candidates, once each by content, and are answered beside them."""
 
 import json
+import shutil
 import threading
 import time
 from dataclasses import replace
@@ -9,10 +10,14 @@ import pytest
 
 from harness.answer import line_of
 from harness.candidate import Status
+from harness.loop import seed_candidate
 from harness.propose import inbox as inboxes
 from harness.propose.base import History
 from harness.propose.inbox import Inbox, answer_file
-from tests.harness.propose.worlds import OPS, World, drop, outcome, text, world
+from harness.settings import DEFAULT_IO
+from harness.shelf import Shelf
+from harness.targets import Cuda, Target
+from tests.harness.propose.worlds import KERNELS, OPS, World, drop, outcome, text, world
 
 GOOD = text("qmatvec", "mine", {"ROWS": [4, 2]}, "y[0] = 1;")
 
@@ -178,3 +183,27 @@ def test_ctrl_c_ends_the_wait(here, monkeypatch):
 )
 def test_the_line_of_a_reason(reason, line):
     assert line_of(reason) == line
+
+
+@pytest.mark.parametrize(
+    ("file", "target", "found"),
+    [
+        ("mine.cu", "cuda", "mine"),
+        ("mine.metal", "metal", "metal_mine"),
+        ("mine.cu", "metal", None),
+        ("mine.metal", "cuda", None),
+    ],
+)
+def test_cuda_takes_metals_files_too(tmp_path, file, target, found):
+    kernels = KERNELS / "qmatvec"
+    (tmp_path / "kernels" / "qmatvec").mkdir(parents=True)
+    shutil.copy(kernels / "contract.yaml", tmp_path / "kernels" / "qmatvec")
+    shelf = Shelf({"qmatvec": {}}, Target("cuda", (Cuda(),), measures=True), tmp_path / "kernels")
+    shelf.add("qmatvec", "plain", (kernels / "cuda" / "plain.cu").read_text())
+    seed = seed_candidate(shelf, DEFAULT_IO)
+    text = (kernels / ("cuda/warp.cu" if target == "cuda" else "metal/rows.metal")).read_text()
+    path = drop(tmp_path / "inbox", file, text)
+    candidate = Inbox(tmp_path / "inbox", shelf, ("qmatvec",), 0.0).propose(History(seed, seed, ()))
+    assert (candidate and candidate.configuration.kernels["qmatvec"].variant) == found
+    assert answer_file(path).exists() == (found is None)
+    assert found is not None or "whose files end with" in answer(path)["reason"]
