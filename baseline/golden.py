@@ -13,6 +13,7 @@ import numpy as np
 import pydantic
 from numpy.typing import NDArray
 
+import baseline.torchless  # noqa: F401  before mlx-lm is
 from baseline.durable import durable, file_checksum
 from baseline.errors import CheckError, UsageError
 from baseline.layout import first_problem
