@@ -1,7 +1,8 @@
 // Keeps what NVRTC compiles for MLX, whose cache of compiled kernels takes no custom ones, though it looks for them.
 //
-// Nothing that is kept is launched: MLX gets an error in its place. Loaded with RTLD_GLOBAL before MLX is, this module's functions are found in place of NVRTC's and call those. It links
-// to neither: NVRTC's few types are written out, and a machine without it builds this as well.
+// Nothing that is kept is launched: MLX gets an error in its place. Loaded with RTLD_GLOBAL before MLX is, this module's
+// functions are found in place of NVRTC's and call those. It links to neither: NVRTC's few types are written out, and a
+// machine without it builds this as well.
 
 #include <dlfcn.h>
 #include <nanobind/nanobind.h>
