@@ -237,6 +237,7 @@ class Checked:
     findings: tuple[str, ...] = ()  # the sanitizer's
     seed: int = 0  # of the inputs: with it a failure can be had again
     code: str = ""  # hash of the code that was checked
+    near: bool = False  # whether it missed its tolerance by little
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ SMALLEST = {"float16": 2.0**-15, "float32": 2.0**-80, "bfloat16": 2.0**-80}
 SUBNORMAL = {"float16": 2.0**-20, "float32": 2.0**-140, "bfloat16": 2.0**-130}
 SUBNORMAL_SHARE = 0.25
 STEP = 8  # halvings or doublings that show how fast outputs follow the activations
+LEAST_GROWTH = 0.5  # all outputs grow as the activations do, or as their square
 # `q` and `k` stay: what they multiply is extreme already.
 EXTREME = ("x", "h", "v", "state_in")
 
@@ -65,19 +66,31 @@ def spread(number: int) -> list[str]:
 def make_inputs(contract: Contract, case: Case, name: str, random: np.random.Generator) -> dict[str, Array]:
     """Fresh random inputs of the recipe called `name`, stored as `baseline.elements` stores them."""
     recipe = RECIPES[name]
-    arrays = sample_inputs(contract, case, random, recipe.scale, recipe.shift * random.uniform(0.5, 1.0))
-    for tensor in contract.inputs:
-        if tensor.type == "T":
-            arrays[tensor.name][random.random(arrays[tensor.name].shape) >= recipe.density] = 0
+    arrays = _drawn(contract, case, recipe, random)
     if recipe.aim is not None:
-        arrays = _aimed(contract, case, arrays, recipe.aim)
+        while (aimed := _aimed(contract, case, arrays, recipe.aim)) is None:
+            arrays = _drawn(contract, case, recipe, random)
+        arrays = aimed
     if recipe.subnormal:
         _make_subnormal(contract, case, arrays, random)
     return arrays
 
 
-def _aimed(contract: Contract, case: Case, arrays: Mapping[str, Array], aim: Mapping[str, float]) -> dict[str, Array]:
-    """The inputs with activations times the power of two that brings the outputs near `aim`, and none beyond it."""
+def _drawn(contract: Contract, case: Case, recipe: Recipe, random: np.random.Generator) -> dict[str, Array]:
+    arrays = sample_inputs(contract, case, random, recipe.scale, recipe.shift * random.uniform(0.5, 1.0))
+    for tensor in contract.inputs:
+        if tensor.type == "T":
+            arrays[tensor.name][random.random(arrays[tensor.name].shape) >= recipe.density] = 0
+    return arrays
+
+
+def _aimed(
+    contract: Contract, case: Case, arrays: Mapping[str, Array], aim: Mapping[str, float]
+) -> dict[str, Array] | None:
+    """The inputs with activations times the power of two that brings the outputs near `aim`, and none beyond it.
+
+    None where the outputs do not grow with the activations: all gates, of which there may be few, are negative.
+    """
     up = min(aim.values()) > 1
     compute = formula(contract.op, case.constants, arrays)
 
@@ -85,15 +98,18 @@ def _aimed(contract: Contract, case: Case, arrays: Mapping[str, Array], aim: Map
         """By how many doublings the output that is nearest to its aim, or past it, is beyond it."""
         outputs = compute(_scaled(contract, case, arrays, exponent), str(case.constants["T"]))
         peaks = [
-            math.log2(float(np.abs(outputs[t.name]).max()) / aim[contract.element_type(t, case.constants)])
+            float(np.log2(np.abs(outputs[t.name]).max() / aim[contract.element_type(t, case.constants)]))
             for t in contract.outputs
         ]
         return max(peaks) if up else -min(peaks)
 
     step = STEP if up else -STEP
-    growth = (beyond(step) - beyond(0)) / STEP  # doublings of the outputs for one of the activations
+    with np.errstate(divide="ignore"):  # outputs that vanish
+        growth = (beyond(step) - beyond(0)) / STEP  # doublings of the outputs for one of the activations
+    if not growth > LEAST_GROWTH:
+        return None
     steps = math.floor(-beyond(0) / growth)
-    while beyond(steps if up else -steps) > 0:
+    while not beyond(steps if up else -steps) <= 0:  # or no number, where activations overflow
         steps -= 1
     return _scaled(contract, case, arrays, steps if up else -steps)
 

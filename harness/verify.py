@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from harness.costs import Part, spent_on
 from harness.guarded import array_hash
 from harness.recipes import make_inputs
 from harness.sandbox import ChildResult, ChildStatus, run_child
-from harness.tolerance import FACTOR, compare
+from harness.tolerance import FACTOR, Comparison, compare
 from harness.trials import Trial, trials
 
 Call = tuple[Trial, dict[str, Array], Mapping[str, Any], list[dict[str, Array]], np.random.Generator]
@@ -44,10 +45,21 @@ def verify(
     factor: float = FACTOR,
 ) -> Checked:
     """Runs every trial in one child and compares. `noise`: the plain kernel's error in each output (`measure_noise`),
-    `factor` times which is the tolerance.
+    `factor` times which is the tolerance. A kernel that misses it by little is checked again, once, on other inputs,
+    and those alone count.
 
     The inputs come from `seed`, which the child does not see, and so do the oracle's answers.
     """
+    checked = _verify(library, noise, seed, folder, timeout_s, factor)
+    if not checked.near:
+        return checked
+    again = _verify(library, noise, seed + 1, folder, timeout_s, factor)
+    return replace(again, seconds=checked.seconds + again.seconds)
+
+
+def _verify(
+    library: OpLibrary, noise: Mapping[str, float], seed: int, folder: Path, timeout_s: float, factor: float
+) -> Checked:
     started = time.perf_counter()
     listed = trials(library)
     randoms = [np.random.default_rng([seed, number]) for number in range(len(listed))]
@@ -56,18 +68,16 @@ def verify(
         job = _job(library, listed, inputs, folder)
     result = run_child(job, folder, timeout_s)
     failure = _failure(library, result)
-    ran, errors = failure is None, dict[str, float]()
-    findings: tuple[str, ...] = ()
+    found = Checked(failure is None, False, {}, 0.0, failure)
     if failure is None:
         outputs = _outputs(library.contract, listed, folder)
         try:
             calls = zip(listed, inputs, result.payload["calls"], outputs, randoms, strict=True)
             with spent_on(Part.COMPARING):
-                failure, findings = _judge(library.contract, calls, noise, factor, errors)
+                found = _judge(library.contract, calls, noise, factor)
         except MALFORMED as error:
-            failure = Failure(Status.DISHONEST, f"its process left no answers: {error!r}")
-    seconds = time.perf_counter() - started
-    return Checked(ran, failure is None, errors, seconds, failure, findings, seed, combined(library.code))
+            found = replace(found, failure=Failure(Status.DISHONEST, f"its process left no answers: {error!r}"))
+    return replace(found, seconds=time.perf_counter() - started, seed=seed, code=combined(library.code))
 
 
 def _failure(library: OpLibrary, result: ChildResult) -> Failure | None:
@@ -81,23 +91,24 @@ def _failure(library: OpLibrary, result: ChildResult) -> Failure | None:
     return None
 
 
-def _judge(
-    contract: Contract, calls: Iterable[Call], noise: Mapping[str, float], factor: float, errors: dict[str, float]
-) -> tuple[Failure | None, tuple[str, ...]]:
-    """What is wrong with the first call that is not in order, and the sanitizer's findings; adds to `errors`."""
+def _judge(contract: Contract, calls: Iterable[Call], noise: Mapping[str, float], factor: float) -> Checked:
+    """The errors, and what is wrong with the first call that is not in order."""
+    errors = dict[str, float]()
     for trial, given, report, outputs, random in calls:
         if report["findings"]:
             found = tuple(report["findings"])
-            return Failure(Status.UNSAFE, f"{found[0]} ({trial.label})"), found
-        problem = _misbehaviour(given, report)
+            return Checked(True, False, errors, 0.0, Failure(Status.UNSAFE, f"{found[0]} ({trial.label})"), found)
+        problem, near = _misbehaviour(given, report), False
         for number, made in enumerate([] if problem or trial.partial else outputs):
             different = "the same call again gave something else: " if number else ""
-            if compared := _compare(contract, trial, given, made, noise, factor, random, errors):
-                problem = different + compared
+            compared = _compare(contract, trial, given, made, noise, factor, random, errors)
+            if compared.problem:
+                problem, near = different + compared.problem, compared.near
                 break
         if problem:
-            return Failure(Status.WRONG, f"{problem} ({trial.label})"), ()
-    return None, ()
+            failure = Failure(Status.WRONG, f"{problem} ({trial.label})")
+            return Checked(True, False, errors, 0.0, failure, near=near)
+    return Checked(True, True, errors, 0.0)
 
 
 def measure_noise(plain: OpLibrary, seed: int, folder: Path, timeout_s: float) -> Checked:
@@ -195,12 +206,13 @@ def _compare(
     factor: float,
     random: np.random.Generator,
     errors: dict[str, float],
-) -> str:
-    """What is wrong with an output, '' if nothing; adds each one's error in units of its sensitivity to `errors`."""
+) -> Comparison:
+    """The first output that something is wrong with, or the last; adds each one's error in units of its sensitivity to
+    `errors`."""
     for tensor in contract.outputs:
         label = trial.of(tensor.name)
         found = compare(contract, trial.case, tensor, given, outputs[tensor.name], factor * noise[label], random)
         errors[label] = found.error
         if found.problem:
-            return found.problem
-    return ""
+            break
+    return found
