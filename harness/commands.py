@@ -229,7 +229,8 @@ def search(arguments: Namespace, config: Config) -> Result:
         if (settings.run / "ledger.tsv").exists():
             write_report(settings.run)
         raise
-    chart, table = write_report(settings.run, summary.speedup, summary.models)
+    confirmed = summary.confirmed.ops if summary.confirmed else {}
+    chart, table = write_report(settings.run, summary.speedup, summary.models, confirmed)
     print_summary(summary, chart)
     refuted = summary.confirmed.refuted if summary.confirmed else ""
     failed = f"what was found is not there in fresh processes: {refuted}" if refuted else ""

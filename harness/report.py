@@ -1,14 +1,15 @@
 """The record of a search for people: the progress chart and the table of what was kept."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from baseline.errors import UsageError
-from harness.candidate import MEASURED, Status
+from harness.candidate import MEASURED, Speedup, Status
 from harness.control import HEADLINE, Control, controls, counts, written
 from harness.credit import Credit
 from harness.events import load_events
@@ -21,11 +22,17 @@ GREEN, ORANGE, BLUE, PINK, SKY, GREY = "#009E73", "#D55E00", "#0072B2", "#CC79A7
 LINE_COLOURS = (BLUE, ORANGE, PINK, SKY)
 
 
-def write_report(run: Path, speedup: float | None = None, models: Sequence[Credit] = ()) -> tuple[Path | None, Path]:
+def write_report(
+    run: Path,
+    speedup: float | None = None,
+    models: Sequence[Credit] = (),
+    confirmed: Mapping[str, Speedup] = MappingProxyType({}),
+) -> tuple[Path | None, Path]:
     """Write `progress.png` and `kept.md` into a run folder. UsageError when it holds no ledger.
 
-    `speedup`: the confirmed one, None where there is none. `models`: what each language model has earned. No chart
-    (None) where candidates wait to be timed and none was: it would have nothing to show.
+    `speedup`: the confirmed one, None where there is none, and `confirmed` those of each op. `models`: what each
+    language model has earned. No chart (None) where candidates wait to be timed and none was: it would have nothing to
+    show.
     """
     rows = load_rows(run / "ledger.tsv")
     if not rows:
@@ -38,7 +45,7 @@ def write_report(run: Path, speedup: float | None = None, models: Sequence[Credi
     if waiting and not any(point.row.status in MEASURED for point in made):
         chart.unlink(missing_ok=True)
         return None, table
-    draw(made, chart, control)
+    draw(made, chart, control, confirmed)
     return chart, table
 
 
@@ -58,15 +65,20 @@ def _of_control(control: Sequence[Control]) -> Iterator[str]:
         yield "".join(f"- {one.line()}\n" for one in control)
 
 
-def draw(made: Sequence[Point], path: Path, control: Sequence[Control] = ()) -> None:
+def draw(
+    made: Sequence[Point], path: Path, control: Sequence[Control] = (), confirmed: Mapping[str, Speedup] | None = None
+) -> None:
     """The progress chart: candidate number against the speed-up of its op over the plain kernel, and dashed what the
-    best of as many proposals would have come to of which none is built upon another."""
+    best of as many proposals would have come to of which none is built upon another.
+
+    Its figures are those of the search, which chance has raised: an op is labelled with the `confirmed` one alone.
+    """
     figure = Figure(figsize=(9, 5), dpi=150, layout="constrained")
     axes = figure.add_subplot()
     top = max([p.speedup for p in made if p.speedup == p.speedup], default=1.0)
     low = min([p.speedup for p in made if p.speedup == p.speedup], default=1.0)
     floor = 0.8 * min(low, 1.0)
-    _draw_best(axes, made, control)
+    _draw_best(axes, made, control, confirmed or {})
     _scatter(
         axes,
         [p for p in made if p.speedup == p.speedup and p.row.status is not Status.KEPT],
@@ -86,7 +98,7 @@ def draw(made: Sequence[Point], path: Path, control: Sequence[Control] = ()) -> 
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_ylim(0.85 * floor, 1.35 * top)
     axes.set_xlabel("candidate", fontsize=13)
-    axes.set_ylabel("speed-up over the plain kernel", fontsize=13)
+    axes.set_ylabel("speed-up over the plain kernel, unconfirmed", fontsize=13)
     axes.tick_params(labelsize=12)
     axes.grid(axis="y", alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
@@ -110,7 +122,7 @@ def _scatter(axes: Any, made: Sequence[Point], y: float | None, marker: str, col
         )
 
 
-def _draw_best(axes: Any, made: Sequence[Point], control: Sequence[Control]) -> None:
+def _draw_best(axes: Any, made: Sequence[Point], control: Sequence[Control], confirmed: Mapping[str, Speedup]) -> None:
     """The running best of each op that gained anything, as a step line, and its control."""
     best_of = {one.op: one for one in control}
     gained = [op for op in dict.fromkeys(p.row.op for p in made) if any(p.row.op == op and p.best != 1 for p in made)]
@@ -119,7 +131,8 @@ def _draw_best(axes: Any, made: Sequence[Point], control: Sequence[Control]) -> 
         for point in made:
             numbers.append(point.number)
             heights.append(point.best if point.row.op == op else heights[-1])
-        axes.step(numbers, heights, where="post", color=colour, linewidth=2, label=f"{op} {heights[-1]:.1f}x")
+        label = f"{op}: {confirmed[op].value:.1f}x confirmed" if op in confirmed else op
+        axes.step(numbers, heights, where="post", color=colour, linewidth=2, label=label)
         if op in best_of:
             own = [point.number for point in made if point.row.op == op and counts(point)]
             axes.step([0, *own], [1.0, *best_of[op].curve], where="post", color=colour, linewidth=1, linestyle="--")
@@ -153,7 +166,7 @@ def short(row: Row) -> str:
 def kept_table(made: Sequence[Point]) -> str:
     """A Markdown table of the candidates that became champion."""
     lines = [
-        "| # | op | kernel | over the last champion (99 % interval) | over the plain kernel | hypothesis |",
+        "| # | op | kernel | over the last champion (99 % interval) | over plain, unconfirmed | hypothesis |",
         "|---:|---|---|---|---:|---|",
     ]
     return "\n".join([*lines, *_kept_lines(made)]) + "\n"

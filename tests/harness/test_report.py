@@ -4,9 +4,10 @@ import math
 from pathlib import Path
 
 import pytest
+from matplotlib.figure import Figure
 
 from baseline.errors import UsageError
-from harness.candidate import Status
+from harness.candidate import Speedup, Status
 from harness.confirm import Summary
 from harness.costs import Costs
 from harness.display import print_summary
@@ -60,6 +61,15 @@ def test_the_chart_is_a_picture_of_readable_size(tmp_path: Path, rows: list[Row]
     assert (width, height) == (1350, 750)
     assert 10_000 < len(content) < 500_000
     assert table.read_text().startswith("| # | op |")
+
+
+def test_the_chart_has_no_headline_but_what_was_confirmed(tmp_path, monkeypatch) -> None:
+    figures = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, path: figures.append(figure))
+    write_report(write(tmp_path, ROWS), confirmed={"expert_down": Speedup(1.25, 1.1, 1.4)})
+    ((labels,),) = ([[text.get_text() for text in legend.texts] for legend in one.legends] for one in figures)
+    gained = {p.row.op for p in points(ROWS) if p.best != 1}
+    assert "expert_down: 1.2x confirmed" in labels and {*labels} >= gained - {"expert_down"}
 
 
 def test_no_chart_where_nothing_was_measured(tmp_path: Path) -> None:

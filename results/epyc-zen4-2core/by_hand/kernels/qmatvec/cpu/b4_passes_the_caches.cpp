@@ -1,0 +1,41 @@
+/*---
+op: qmatvec
+target: cpu
+tunables:
+  ROWS: [1, 2]
+  AHEAD: [8192, 4096, 16384]
+  THREADS: [2, 1, 4, 8]
+launch: {threads: THREADS}
+parent: limbs
+hypothesis: >
+  Weights are read once: asked for AHEAD bytes before, and past the second cache (NTA), they throw nothing out of it
+  that a token needs again.
+---*/
+// helpers
+using Rows = Packed<BITS, GROUP, K>;
+template <int N>
+using Input = std::conditional_t<N == 1, FastestInput<Rows>::Type, Staged<Rows, InPlace>>;
+// body
+const auto row_at = [&](long n) {
+    const char* ahead = reinterpret_cast<const char*>(w) + n * Rows::row_bytes + AHEAD;
+    for (long at = 0; at < Rows::row_bytes; at += 64) __builtin_prefetch(ahead + at, 0, 0);
+    return PackedRow<S>::of<Rows>(w, scales, biases, n);
+};
+const auto by_rows = [&](auto tokens, long token) {
+    constexpr int count = tokens;
+    Input<count> staged[count];
+    for (int t = 0; t < count; ++t) staged[t].stage(x + (token + t) * K);
+    row_dots<S, count == 1 ? ROWS : 2 * ROWS, 0>(
+        staged, share(N, thread, n_threads), row_at,
+        [&](long n, int t, float dot) { y[(token + t) * N + n] = from_float<T>(dot); });
+};
+const auto by_tiles = [&](auto packed, long token, long count) {
+    using P = decltype(packed);
+    const auto staged = staged_tokens<P>(count, [&](long t, auto& to) { to.stage(x + (token + t) * K); });
+    row_tiles<P, S>(staged, count, share_of_tiles(N, 2 * LANES, thread, n_threads), row_at,
+                    [&](long n, long t, float dot) { y[(token + t) * N + n] = from_float<T>(dot); });
+};
+for (long token = 0; token < m; token += STAGED_TOKENS) {
+    const long count = std::min(m - token, STAGED_TOKENS);
+    if (!in_tiles<Rows>(by_tiles, token, count)) in_steps_of<ROW_TOKENS<Rows>>({token, token + count}, by_rows);
+}
