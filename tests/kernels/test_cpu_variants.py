@@ -162,7 +162,7 @@ def test_narrower_vectors_compute_the_same(
 ) -> None:
     monkeypatch.setattr(cpu, "FLAGS", (*cpu.FLAGS, *without))
     variant = VARIANTS[op][name]
-    cases = [c for c in _cases(variant) if c.constants.get("GROUP", 32) == 32][:5]
+    cases = [c for c in _cases(variant) if c.constants.get("GROUP", 32) == 32][:5:2]  # 2, 4 and 8 bits
     assert cpu.missing_features(VARIANTS["qmatvec"]["permute"]) == ("__AVX512F__",)
     library = _build(Choice.defaults(variant), tmp_path, cases)
     for key, error in _errors(library, 2).items():
