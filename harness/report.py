@@ -98,12 +98,15 @@ def draw(
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_ylim(0.85 * floor, 1.35 * top)
     axes.set_xlabel("candidate", fontsize=13)
-    axes.set_ylabel("speed-up over the plain kernel, unconfirmed", fontsize=13)
+    axes.set_ylabel("speed-up over the plain kernel", fontsize=13)
     axes.tick_params(labelsize=12)
     axes.grid(axis="y", alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
     if made:
-        figure.legend(fontsize=11, loc="outside upper center", ncols=4, frameon=False)
+        title = (
+            "the lines as they were searched; in figures, what was confirmed in fresh processes" if confirmed else None
+        )
+        figure.legend(fontsize=11, loc="outside upper center", ncols=4, frameon=False, title=title)
     figure.savefig(path)
 
 
@@ -131,7 +134,7 @@ def _draw_best(axes: Any, made: Sequence[Point], control: Sequence[Control], con
         for point in made:
             numbers.append(point.number)
             heights.append(point.best if point.row.op == op else heights[-1])
-        label = f"{op}: {confirmed[op].value:.1f}x confirmed" if op in confirmed else op
+        label = f"{op} {confirmed[op].value:.1f}x" if op in confirmed else op
         axes.step(numbers, heights, where="post", color=colour, linewidth=2, label=label)
         if op in best_of:
             own = [point.number for point in made if point.row.op == op and counts(point)]
