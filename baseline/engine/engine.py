@@ -3,6 +3,7 @@
 import time
 from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -60,9 +61,9 @@ class Engine:
     Its memory is the resident weights, at most two tokens' worth of expert buffers, and 400 MB.
     """
 
-    def __init__(self, model: nn.Module, tokenizer: Any, manifest: Manifest, dtype: mx.Dtype) -> None:
+    def __init__(self, model: nn.Module, packed: Path, manifest: Manifest, dtype: mx.Dtype) -> None:
         self.model = model
-        self.tokenizer = tokenizer
+        self.packed = packed
         self.manifest = manifest
         self.dtype = dtype
         self.kernels: dict[str, OpKernels] = {}
@@ -86,7 +87,12 @@ class Engine:
         model = load_streamed(packed, manifest, dtype, top_k)
         mx.set_cache_limit(FREED_BYTES)
         compute = getattr(mx, dtype) if dtype else next(p.dtype for p in norms(model))
-        return cls(model, load_tokenizer(packed), manifest, compute)
+        return cls(model, packed, manifest, compute)
+
+    @cached_property
+    def tokenizer(self) -> Any:
+        """mlx-lm's, loaded when it is first asked for."""
+        return load_tokenizer(self.packed)
 
     def configure(
         self,
