@@ -162,6 +162,27 @@ inline float sum(vfloat vector) {
     return add_halves<LANES / 2>(vector, std::make_integer_sequence<int, LANES>{})[0];
 }
 
+// A store past the caches, where the machine has one and the address allows it: a line that is filled whole need not be
+// read before. `finish_stores` before the kernel returns.
+inline void store_past(float* to, vfloat value) {
+    if (reinterpret_cast<std::uintptr_t>(to) % sizeof(value) == 0) {
+#if defined(__clang__)
+        return __builtin_nontemporal_store(value, reinterpret_cast<vfloat*>(to));
+#elif defined(__AVX512F__)
+        return __builtin_ia32_movntps512(to, value);
+#elif defined(__AVX2__)
+        return __builtin_ia32_movntps256(to, value);
+#endif
+    }
+    std::memcpy(to, &value, sizeof(value));
+}
+
+inline void finish_stores() {
+#if defined(__x86_64__)
+    __builtin_ia32_sfence();
+#endif
+}
+
 // ---- packed rows: MLX's affine quantisation, value = scale * q + bias, LSB first -----------------------
 
 // The k-th q of a row that starts at `row`.

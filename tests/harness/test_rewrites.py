@@ -48,11 +48,18 @@ def reached(seed, depth):
 def test_every_rewrite_applies_to_some_seed_and_says_why():
     names = ["stage_input", "cut_into_pieces", "one_matrix_at_a_time", "ask_once"]
     deep = compose(SEEDS["expert_down", "cpu"], names)
-    kept = compose(SEEDS["gated_delta_step", "cpu"], ["fuse_loops", "vectorise", "keep_in_registers"])
+    kept = compose(
+        SEEDS["gated_delta_step", "cpu"], ["fuse_loops", "vectorise", "keep_in_registers", "store_past_caches"]
+    )
     texts = [deep, kept, *(text for seed in SEEDS.values() for text in reached(seed, 2))]
     met = {name for text in texts for name in traits(text)}
     assert met == set(NAMES) and len(NAMES) == len(set(NAMES))
     assert all(rewrite.hypothesis and rewrite.targets for rewrite in ALL)
+
+
+def test_what_is_loaded_again_is_not_stored_past_the_caches():
+    text = compose(SEEDS["gated_delta_step", "cpu"], ["vectorise"])
+    assert "std::memcpy(state + d" in text and "store_past_caches" not in {r.name for r in applicable(text)}
 
 
 @pytest.mark.parametrize(("op", "target"), SEEDS)

@@ -11,6 +11,7 @@ from harness.propose.rewrites.cpu_order import CutIntoPieces, OneMatrixAtATime
 from harness.propose.rewrites.cpu_products import FactorGroups, StageInput
 from harness.propose.rewrites.cpu_registers import KeepInRegisters
 from harness.propose.rewrites.cpu_rows import SeveralRows
+from harness.propose.rewrites.cpu_stores import StorePastCaches
 from harness.propose.rewrites.cpu_vectors import FuseLoops, PrefetchElements, Vectorise
 from harness.propose.rewrites.kernel import Kernel
 from harness.propose.rewrites.metal import FusedMultiplyAdd, SimdGroupPerOutput, SpanPerLane
@@ -31,6 +32,7 @@ ALL: Sequence[Rewrite] = (
     Vectorise(),
     PrefetchElements(),
     KeepInRegisters(),
+    StorePastCaches(),
     SeveralRows(),
     FactorGroups(),
     SimdGroupPerOutput(),

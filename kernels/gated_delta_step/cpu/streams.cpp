@@ -6,18 +6,11 @@ tunables:
   THREADS: [2, 1, 4, 8]
 launch: {threads: THREADS}
 parent: fused
-requires: [__AVX512F__]
 hypothesis: >
   What is stored of the state is not read again in this token: stores that pass the caches save the read of each line
   before it is overwritten, a third of all traffic. Loses where the state would have stayed in the cache.
 ---*/
 // helpers
-#include <immintrin.h>
-// Past the caches where the address allows it: the row's lines need not be read before they are overwritten.
-inline void store_past(float* to, vfloat value) {
-    if (reinterpret_cast<std::uintptr_t>(to) % 64 == 0) _mm512_stream_ps(to, __m512(value));
-    else std::memcpy(to, &value, sizeof(value));
-}
 constexpr int PARTS = DK / LANES;
 
 struct KeyHead {
@@ -76,4 +69,4 @@ in_pieces(share(b * HV * DV, thread, n_threads), DV, [&](long head, Range values
         for (int r = 0; r < rows; ++r) y[i + r] = from_float<T>(dots[r]);
     });
 });
-_mm_sfence();
+finish_stores();
