@@ -150,6 +150,7 @@ def test_tunables_do_not_change_what_is_computed(
         ("expert_down", "limbs"),
         ("gated_delta_step", "fused"),
         ("gated_delta_step", "expanded"),
+        ("gated_delta_step", "streams"),
     ],
 )
 def test_narrower_vectors_compute_the_same(
