@@ -65,9 +65,7 @@ def _of_control(control: Sequence[Control]) -> Iterator[str]:
         yield "".join(f"- {one.line()}\n" for one in control)
 
 
-def draw(
-    made: Sequence[Point], path: Path, control: Sequence[Control] = (), confirmed: Mapping[str, Speedup] | None = None
-) -> None:
+def draw(made: Sequence[Point], path: Path, control: Sequence[Control], confirmed: Mapping[str, Speedup]) -> None:
     """The progress chart: candidate number against the speed-up of its op over the plain kernel, and dashed what the
     best of as many proposals would have come to of which none is built upon another.
 
@@ -78,7 +76,7 @@ def draw(
     top = max([p.speedup for p in made if p.speedup == p.speedup], default=1.0)
     low = min([p.speedup for p in made if p.speedup == p.speedup], default=1.0)
     floor = 0.8 * min(low, 1.0)
-    _draw_best(axes, made, control, confirmed or {})
+    _draw_best(axes, made, control, confirmed)
     _scatter(
         axes,
         [p for p in made if p.speedup == p.speedup and p.row.status is not Status.KEPT],
@@ -103,10 +101,10 @@ def draw(
     axes.grid(axis="y", alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
     if made:
-        title = (
-            "the lines as they were searched; in figures, what was confirmed in fresh processes" if confirmed else None
+        title = "the lines as they were searched; in figures, what was confirmed in fresh processes"
+        figure.legend(
+            fontsize=11, loc="outside upper center", ncols=4, frameon=False, title=title if confirmed else None
         )
-        figure.legend(fontsize=11, loc="outside upper center", ncols=4, frameon=False, title=title)
     figure.savefig(path)
 
 

@@ -35,7 +35,7 @@ EDGE_ROWS, RANDOM_ROWS = 64, 512  # of a matrix with more rows than these: the o
 @dataclass(frozen=True)
 class Comparison:
     """An output's largest error in units of its sensitivity, and what is wrong with it; '' when nothing is. limit: how
-    far it may be from the oracle's."""
+    far it may be from the oracle's; a large element may be rounded beside that."""
 
     error: float
     problem: str = ""
@@ -63,19 +63,18 @@ def compare(
     expected, sensitivity = _truth(contract, case, cut, tensor.name)
     values = widen(got, kind)[..., columns]
     error = np.abs(values - expected)
-    limits = np.maximum(
-        max(allowed * sensitivity, FLOOR[kind] * _rms(expected), SMALLEST[kind]), ROUNDING[kind] * np.abs(expected)
-    )
+    limit = max(allowed * sensitivity, FLOOR[kind] * _rms(expected), SMALLEST[kind])
+    limits = np.maximum(limit, ROUNDING[kind] * np.abs(expected))
     at = np.unravel_index(np.argmax(np.where(np.isnan(error), np.inf, error / limits)), error.shape)
-    relative, most = float(error.max()) / sensitivity, float(limits.max())
+    relative = float(error.max()) / sensitivity
     if error[at] <= limits[at] and np.isfinite(error[at]):
-        return Comparison(relative, limit=most)
+        return Comparison(relative, limit=limit)
     place = ", ".join(map(str, (*at[:-1], columns[at[-1]])))
     return Comparison(
         relative,
         f"{tensor.name}[{place}] is {float(values[at]):.7g}, not {float(expected[at]):.7g}: "
         f"off by {float(error[at]):.2e}, tolerance {float(limits[at]):.2e}",
-        most,
+        limit,
         near=bool(error[at] <= NEAR * limits[at]),
     )
 

@@ -103,7 +103,7 @@ def _judge(contract: Contract, calls: Iterable[Call], noise: Mapping[str, float]
             different = "the same call again gave something else: " if number else ""
             compared = _compare(contract, trial, given, made, noise, factor, random, errors)
             if compared.problem:
-                problem, near = different + compared.problem, compared.near
+                problem, near = different + compared.problem, compared.near and not number
                 break
         if problem:
             failure = Failure(Status.WRONG, f"{problem} ({trial.label})")
