@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from baseline.contract import load_contract
+from baseline.contract import Case, load_contract
 from baseline.elements import widen
 from baseline.reference import oracle
 from baseline.variant import Choice, parse_variant
@@ -13,8 +13,8 @@ from harness.build import build
 from harness.candidate import Checked, Status
 from harness.recipes import OTHERS, RECIPES, make_inputs, spread
 from harness.targets import Cpu
-from harness.tolerance import compare
-from harness.trials import trials
+from harness.tolerance import Comparison, compare
+from harness.trials import Trial, trials
 from harness.verify import measure_noise, verify
 from tests.harness.conftest import KERNELS
 from tests.harness.variants import BAD, LOOP, RIGHT, write_variant
@@ -76,6 +76,17 @@ def test_a_kernel_that_misses_by_little_is_checked_once_more(near, right, monkey
     monkeypatch.setattr(checking, "_verify", lambda library, noise, seed, *_: found[seed - 7])
     checked = verify(None, {}, 7, tmp_path, 1.0)
     assert checked == (replace(found[1], seconds=2.0) if near else found[0])
+
+
+@pytest.mark.parametrize(("wrong", "near"), [(0, True), (1, False)])
+def test_another_answer_of_the_same_call_is_no_near_miss(wrong, near, monkeypatch):
+    """A race that shows by little is not looked at again."""
+    found = [Comparison(0.0), Comparison(0.0)]
+    found[wrong] = Comparison(9.0, "off", near=True)
+    monkeypatch.setattr(checking, "_compare", lambda *_: found.pop(0))
+    report, trial = {"findings": [], "hashes": [], "intact": True}, Trial(Case({}, {}), "normal")
+    checked = checking._judge(None, [(trial, {}, report, [{}, {}], None)], {}, 8.0)
+    assert checked.failure.status is Status.WRONG and checked.near is near
 
 
 @pytest.mark.parametrize(("excess", "problem", "near"), [(0.9, False, False), (3.5, True, True), (4.5, True, False)])
